@@ -1,0 +1,22 @@
+"""The features. Each is one file that knows rows and the pipeline, and nothing else."""
+
+from __future__ import annotations
+
+from apps.classify import Classify
+from apps.isolation import Isolation
+from apps.l2 import L2
+from apps.lldp import Lldp
+from apps.migration import Migration
+from apps.neighbours import Neighbours
+from apps.overlay import Overlay
+from apps.ownership import Ownership
+from apps.quarantine import Quarantine
+from apps.reserved import Reserved
+from apps.spoof_guard import SpoofGuard
+from controller.pipeline.app import App
+
+# Tables of one stage stand in this order.
+APPS: tuple[App, ...] = (
+    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Neighbours(), L2(), Overlay(),
+    Migration(), Reserved(), Lldp(),
+)  # fmt: skip

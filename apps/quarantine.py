@@ -1,0 +1,25 @@
+"""Quarantine: a vNIC that is kept out has a flow of its own, so that what it sends is dropped where it can be counted.
+
+Without this flow its frames would be dropped as well: nothing in ``classify`` wants them. It stands below the flows of
+vNICs that are switched, so it can never take a frame from one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.fabric import Reader
+from controller.pipeline.actions import match
+from controller.pipeline.app import App
+from controller.pipeline.tables import CLASSIFY, Flow, Priority
+from controller.views import HostView
+
+
+class Quarantine(App):
+    tables = (CLASSIFY,)
+
+    def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
+        for port in fabric.barred(host.name):
+            yield CLASSIFY.flow(
+                Priority.FALLBACK, match(in_port=port.ofport), why=f"{port.guest} {port.mac} is kept out: {port.reason}"
+            )

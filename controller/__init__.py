@@ -1,0 +1,1 @@
+"""The controller: rows in a store become flows, bridges and ports on every host of the fleet."""

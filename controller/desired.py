@@ -1,0 +1,97 @@
+"""The store's rows as typed values: what is wanted, and what was observed of ports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from pydantic import ValidationError
+
+from controller.errors import InvalidInput
+from controller.fabric import Rows
+from controller.model.documents import read_spec
+from controller.model.host import HostSpec
+from controller.model.kinds import KINDS, Fleet
+from controller.model.network import NetworkSpec
+from controller.model.port import PortSpec, PortStatus
+from controller.pipeline.ports import uplink_port
+from controller.store.rows import Change, Row
+from controller.store.store import Store
+
+log = logging.getLogger(__name__)
+
+HOSTS, PHYSICAL_NETWORKS, SEGMENTS = "host", "physical_network", "segment"
+
+
+class Desired:
+    """Kept current from the store's changes. A row that makes no sense is left out, with a line in the log."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.hosts: dict[str, HostSpec] = {}
+        self.leaving: dict[str, HostSpec] = {}  # hosts that are to be let go of once they are cleaned
+        self.networks: dict[str, NetworkSpec] = {}
+        self.registered: dict[str, PortSpec] = {}
+        self.statuses: dict[str, PortStatus] = {}
+
+    def load(self) -> None:
+        """Take in everything that the store has."""
+        for kind in KINDS:
+            for name, row in self._store.rows(kind).items():
+                self._put(kind, name, row)
+
+    def take(self, changes: Iterable[Change]) -> set[tuple[str, str]]:
+        """Take in what changed; returns (kind, name) of it."""
+        found = {(change.kind, change.name) for change in changes if change.kind in KINDS}
+        for change in changes:
+            if change.kind in KINDS:
+                self._put(change.kind, change.name, change.new)
+        return found
+
+    def fleet(self) -> Fleet:
+        """A copy of all specs, to try a change on."""
+        return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered))
+
+    def rows(self) -> Rows:
+        """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""
+        uplinks = {name: uplink_port(number) for name, number in self.numbers(PHYSICAL_NETWORKS).items()}
+        return Rows(self.hosts, self.networks, self.statuses, self.numbers(HOSTS), self.numbers(SEGMENTS), uplinks,
+                    self.registered)  # fmt: skip
+
+    def numbers(self, pool: str) -> Mapping[str, int]:
+        return self._store.numbers(pool)
+
+    def names_ports_of(self, host: str) -> bool:
+        """Whether a row says that a vNIC has an OpenFlow port of this host, or will have when it has moved there."""
+        return any(
+            (status.host == host and status.ofport is not None)
+            or (status.incoming is not None and status.incoming.host == host)
+            for status in self.statuses.values()
+        )
+
+    def _put(self, kind: str, name: str, row: Row | None) -> None:
+        match kind:
+            case "Host":
+                self.hosts.pop(name, None)
+                self.leaving.pop(name, None)
+            case "Network":
+                self.networks.pop(name, None)
+            case "Port":
+                self.registered.pop(name, None)
+                self.statuses.pop(name, None)
+        if row is None:
+            return
+        try:
+            spec = read_spec(kind, name, row.spec) if row.spec else None
+            if kind == "Port" and row.status:
+                self.statuses[name] = PortStatus.model_validate(row.status)
+        except (InvalidInput, ValidationError) as error:
+            log.error("%s %s in the store is left out: %s", kind, name, error)
+            return
+        match spec:
+            case HostSpec():
+                (self.leaving if row.deleting else self.hosts)[name] = spec
+            case NetworkSpec():
+                self.networks[name] = spec
+            case PortSpec():
+                self.registered[name] = spec

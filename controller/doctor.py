@@ -1,0 +1,265 @@
+"""What is wrong in the fleet, where, and what to type: from what the controller knows, without asking any host.
+
+So it is quick however large the fleet is, and tells of hosts that do not answer as well as of those that do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence, Set
+from itertools import groupby
+from operator import attrgetter
+
+from controller.agent import HostAgent
+from controller.api.operations import Finding
+from controller.coordinator import Coordinator
+from controller.desired import Desired
+from controller.history import Event, EventFilter, rfc3339
+from controller.model.host import HostSpec
+from controller.model.kinds import KINDS
+from controller.model.port import PortStatus
+from topology.guests import strays
+from topology.hook_reports import hook_status
+
+_DRIFT_SECONDS = 3600.0
+_NAME = attrgetter("name")
+_TURN = 50  # hosts between two turns of the loop
+_SEVERITIES = ("error", "warning", "info")
+
+_REMEDIES: Sequence[tuple[str, str, str]] = (
+    ("", "certificate", "see its validity and the clocks: openssl x509 -dates; timedatectl on both"),
+    ("ovsdb", "refused", "on {host}: ovs-vsctl set-manager {manager}"),
+    ("ovsdb", "exists and is not", "name another bridge in the Host, or hand it over as the reason says"),
+    ("ovsdb", "does ovs-vswitchd run", "on {host}: systemctl status ovs-vswitchd"),
+    ("ovsdb", "does not stay", "on {host}: find what else writes there: ovsdb-client monitor Open_vSwitch"),
+    ("openflow", "waits for the host's OVSDB", "mend its OVSDB connection"),
+    ("openflow", "obeys another", "end the other controller: on {host}: ovs-vsctl get-controller {bridge}"),
+    ("openflow", "refuses", "fleetswitch flows {host} --missing"),
+    (
+        "openflow",
+        "",
+        "on {host}: ovs-vsctl get-controller {bridge}; may it reach that address? fleetswitch host unknown",
+    ),
+    ("libvirt", "network ", "on {host}: virsh net-list --all; the reason says which one is in the way"),
+    ("libvirt", "", "on {host}: systemctl status libvirtd"),
+    ("ovsdb", "", "on {host}: systemctl status ovsdb-server; may it be reached from here?"),
+)
+_VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+# The first releases that are mended, by series (CVE-2023-1668: one packet of IP protocol 0 misleads those after it).
+_MENDED = {(2, 17): 6, (3, 0): 4, (3, 1): 1}
+_TESTED = (3, 1)
+
+
+async def examine(coordinator: Coordinator, host: str | None) -> list[Finding]:
+    """Everything that is to be told, the worst first; of one host, or of the whole fleet when it is None."""
+    since = time.time() - _DRIFT_SECONDS
+    drifts = coordinator.history.find(EventFilter(kind="Host", event="drift", host=host or "", since=since)).events
+    found = [_drift(name, list(group)) for name, group in groupby(sorted(drifts, key=_NAME), _NAME)]
+    if host is None:
+        found += [*_store(coordinator), *_fleet(coordinator), *_underlay(coordinator.desired), *_versions(coordinator)]
+    carried: dict[str | None, set[str]] = defaultdict(set)
+    for status in coordinator.desired.statuses.values():
+        if status.network is not None:
+            carried[status.host].add(status.network)
+    for number, (name, agent) in enumerate(sorted(coordinator.agents.items())):
+        if host in {None, name}:
+            found += [*_host(coordinator, agent), *_tunnels(coordinator, name, agent.spec, carried[name])]
+        if number % _TURN == _TURN - 1:
+            await asyncio.sleep(0)
+    ports = [(name, status) for name, status in coordinator.desired.statuses.items() if host in {None, status.host}]
+    for name, status in sorted(ports):
+        found += _vnic(name, status)
+    if host is not None:
+        found += [_clock(f"Host {host}", host)]
+    elif coordinator.agents:
+        found.append(_clock("hosts", None))
+    return sorted(found, key=lambda finding: (_SEVERITIES.index(finding.severity), finding.place))
+
+
+def _clock(place: str, host: str | None) -> Finding:
+    what = "skew of the clocks is unknown: neither OVSDB nor OpenFlow nor libvirt tells a host's time"
+    return Finding("info", "clock", place, what, "on the host: timedatectl timesync-status", host)
+
+
+# The controller and the fleet.
+
+
+def _store(coordinator: Coordinator) -> Iterator[Finding]:
+    store = coordinator.store
+    if not store.is_up:
+        why = store.state.error or store.state.doing if store.state is not None else "not started"
+        yield Finding("error", "store", "store", f"is away: {why}; what is on the hosts goes on",
+                      "see that its ovsdb-server runs")  # fmt: skip
+    for problem in store.problems():
+        yield Finding("error", "store", f"{problem.table} {problem.name}", f"its row is skipped: {problem.what}",
+                      f"apply it again: fleetswitch get {problem.table.lower()} {problem.name} -o yaml")  # fmt: skip
+    desired = coordinator.desired
+    known: dict[str, Mapping[str, object]] = {
+        "Host": {**desired.hosts, **desired.leaving},
+        "Network": desired.networks,
+        "Port": desired.registered,
+    }
+    for kind in KINDS:
+        for name, row in store.rows(kind).items():
+            if row.spec and name not in known[kind]:
+                yield Finding("error", "store", f"{kind} {name}", "its row makes no sense, and is left out",
+                              "apply it again")  # fmt: skip
+    for why in sorted(coordinator.engine.faults.values()):
+        yield Finding("error", "flows", "engine", f"flows could not be computed: {why}", "please report it")
+
+
+def _fleet(coordinator: Coordinator) -> Iterator[Finding]:
+    """What does not hold between objects, duplicate tunnel addresses among it, and who pretends to be a host."""
+    desired = coordinator.desired
+    for problem in desired.fleet().problems():
+        yield Finding("error", "fleet", problem.where, problem.what, problem.remedy)
+    for stranger in coordinator.admission.strangers():
+        if stranger.host is not None:
+            yield Finding("warning", "switch", f"Host {stranger.host}", f"a switch at {stranger.address} that claims "
+                          f"to be it was turned away {stranger.count} times: {stranger.reason}", stranger.remedy,
+                          stranger.host)  # fmt: skip
+
+
+def _underlay(desired: Desired) -> Iterator[Finding]:
+    """What does not fit together between hosts: MTUs, address families, wires."""
+    mtus: dict[int, list[str]] = defaultdict(list)
+    for name, spec in desired.hosts.items():
+        if spec.tunnel_ip is not None:
+            mtus[spec.overlay_mtu()].append(name)
+    if len(mtus) > 1:
+        least = min(mtus)
+        yield Finding("warning", "mtu", f"Host {_some(mtus[least])}", f"lets {least} bytes through its tunnels, others "
+                      f"{max(mtus)}: every network over tunnels is held to {least}",
+                      "raise its MTU and underlay_mtu, or live with it")  # fmt: skip
+    families: dict[str, list[str]] = defaultdict(list)
+    for name, spec in desired.hosts.items():
+        if spec.tunnel_ip is not None:
+            families["IPv6" if ":" in spec.tunnel_ip else "IPv4"].append(name)
+    if len(families) > 1:
+        few, many = sorted(families, key=lambda family: len(families[family]))
+        yield Finding("error", "tunnel", f"Host {_some(families[few])}", f"has a tunnel address of {few}, others of "
+                      f"{many}: frames between them come from addresses that are no host's, and are dropped",
+                      "give all hosts a tunnel_ip of one family")  # fmt: skip
+    wires = {physical for spec in desired.hosts.values() for physical in spec.uplinks}
+    for name, network in sorted(desired.networks.items()):
+        if network.physical_network is not None and network.physical_network not in wires:
+            yield Finding("warning", "network", f"Network {name}", f"no host has an uplink to "
+                          f"{network.physical_network}", "add it to the uplinks of the hosts")  # fmt: skip
+
+
+def _versions(coordinator: Coordinator) -> Iterator[Finding]:
+    """Versions that are known to be bad, once for all hosts that have them."""
+    ovs: dict[str, list[str]] = defaultdict(list)
+    libvirt: dict[str, list[str]] = defaultdict(list)
+    for name, agent in sorted(coordinator.agents.items()):
+        if version := agent.ovsdb.state.ovs_version:
+            ovs[version].append(name)
+        if agent.libvirt is not None and agent.libvirt.version:
+            libvirt[agent.libvirt.version].append(name)
+    for version, hosts in ovs.items():
+        for what, remedy in _about_ovs(version):
+            yield Finding("info", "version", f"Host {_some(hosts)}", what, remedy)
+    for version, hosts in libvirt.items():
+        if version.startswith("9.0."):
+            yield Finding("info", "version", f"Host {_some(hosts)}", f"libvirt {version} refuses to change the link or "
+                          "the portgroup of a running vNIC", "see troubleshooting: what works instead")  # fmt: skip
+    if len(ovs) > 1:
+        text = ", ".join(f"{version} on {len(hosts)}" for version, hosts in sorted(ovs.items()))
+        yield Finding("info", "version", "hosts", f"have several versions of Open vSwitch: {text}", "")
+
+
+def _about_ovs(version: str) -> Iterator[tuple[str, str]]:
+    found = _VERSION.match(version)
+    if found is None:
+        return
+    series, patch = (int(found[1]), int(found[2])), int(found[3])
+    if series < _TESTED:
+        yield f"Open vSwitch {version} is older than {_TESTED[0]}.{_TESTED[1]}, with which fleetswitch is tested", ""
+    if series < (2, 17) or patch < _MENDED.get(series, 0):
+        yield (f"Open vSwitch {version} has CVE-2023-1668 unless its distribution mended it: a guest's packet of IP "
+               "protocol 0 misleads those of others", "update it")  # fmt: skip
+
+
+# One host.
+
+
+def _host(coordinator: Coordinator, agent: HostAgent) -> Iterator[Finding]:
+    name, spec, view = agent.name, agent.spec, coordinator.guests.hosts.get(agent.name)
+    place = f"Host {name}"
+    yield from _connections(agent)
+    if name in coordinator.desired.leaving:
+        yield Finding("warning", "host", place, "is being taken out, and is not clean yet",
+                      f"fleetswitch host remove {name} --force gives it up as it is", name)  # fmt: skip
+    for interface, link in sorted(agent.ovsdb.links().items()):
+        if link != "up":
+            yield Finding("error", "uplink", f"{place}: {interface}", f"its link is {link}",
+                          f"on {name}: ip link show {interface}", name)  # fmt: skip
+    if view is None:
+        return
+    if found := strays(view):
+        yield Finding("warning", "strays", place,
+                      f"has interfaces on {spec.bridge} that are no guest's: {_some(found)}",
+                      f"on {name}: ovs-vsctl del-port {spec.bridge} {found[0]}", name)  # fmt: skip
+    if left := sorted(coordinator.guests.left_behind(name)):
+        yield Finding("info", "rows", place, f"guests that ended left rows behind, which go soon: {_some(left)}", "",
+                      name)  # fmt: skip
+    if (hook := hook_status(view.hook)) is not None and hook["reason"]:
+        yield Finding("warning", "hook", place, f"its hook: {hook['reason']}",
+                      f"install it anew: fleetswitch host hook {name}", name)  # fmt: skip
+    if agent.libvirt is not None:
+        for what in agent.libvirt.not_understood:
+            yield Finding("warning", "xml", place, f"libvirt's XML is not understood: {what}", "virsh edit", name)
+
+
+def _drift(host: str, drifts: Sequence[Event]) -> Finding:
+    last = drifts[-1]
+    times = f"{len(drifts)} times" if len(drifts) > 1 else "once"
+    what = f"{times} in the last hour, the last time at {rfc3339(last.time)}: {last.message}"
+    remedy = f"on {host}: see who runs ovs-ofctl and ovs-vsctl; fleetswitch events --host {host} --event drift"
+    return Finding("warning", "drift", f"Host {host}", what, remedy, host)
+
+
+def _connections(agent: HostAgent) -> Iterator[Finding]:
+    for part, state in agent.parts().items():
+        if state.state != "up":
+            yield Finding("error", "flows" if part == "openflow" and agent.switch.refused else "connection",
+                          f"Host {agent.name}: {part}", f"is {state.state}: {state.reason or 'no reason is known'}",
+                          _remedy(agent, part, state.reason), agent.name)  # fmt: skip
+
+
+def _remedy(agent: HostAgent, part: str, reason: str) -> str:
+    method, _, rest = agent.spec.ovsdb.partition(":")
+    manager = f"p{method}:{rest}" if method == "unix" else f"p{method}:{rest.rpartition(':')[2]}"
+    text = next((remedy for where, word, remedy in _REMEDIES if where in {"", part} and word in reason), "")
+    return text.format(host=agent.name, bridge=agent.spec.bridge, manager=manager)
+
+
+def _tunnels(coordinator: Coordinator, name: str, spec: HostSpec, carried: Set[str]) -> Iterator[Finding]:
+    """A host without a tunnel address has guests in networks that others reach through tunnels."""
+    if spec.tunnel_ip is not None:
+        return
+    networks = coordinator.desired.networks
+    cut = sorted(n for n in carried if n in networks and networks[n].mode == "isolated" and networks[n].span == "fleet")
+    if cut and len(coordinator.desired.hosts) > 1:
+        yield Finding("error", "tunnel", f"Host {name}", f"has guests in {_some(cut)} and no tunnel_ip: they reach "
+                      "nobody on other hosts", "give the Host a tunnel_ip", name)  # fmt: skip
+
+
+# One vNIC.
+
+
+def _vnic(name: str, status: PortStatus) -> Iterator[Finding]:
+    if status.state in {"absent", "pending", "down"} or (status.state == "active" and not status.reason):
+        return
+    check = "mtu" if status.state == "active" and "MTU" in status.reason else "vnic"
+    text = status.reason or "no reason is known"
+    what = f"is switched, but {text}" if status.state == "active" else f"is {status.state}: {text}"
+    place = f"vNIC {status.mac} of {status.vm or status.vm_uuid}"
+    yield Finding("warning", check, place, what, f"fleetswitch describe port {name}", status.host)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,331 @@
+"""The fleet as apps see it: indexes over the store's rows, with a record of what was read.
+
+Every answer is stored under a key. While a block is computed, a ``Reader`` notes the keys that were asked for; when
+rows change, ``Fabric.update`` says which keys have another answer than before. Nothing else decides what is recomputed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from controller.model.fields import is_uuid
+from controller.model.guard import checks
+from controller.model.host import HostSpec
+from controller.model.network import NetworkSpec
+from controller.model.port import PortSpec, PortStatus
+from controller.views import BarredView, HostView, NetworkView, PortView, RegistrationView, memberships
+
+Key = tuple[Hashable, ...]
+
+_KEPT_OUT = frozenset({"pending", "quarantined", "down"})
+
+_ARRIVING = "@incoming"  # behind a vNIC's name: its place to come; no object's name has that sign
+
+# Indexes that only the fabric itself uses; nobody reads them, so they are no answers.
+_UNASKED = frozenset({"ports of network", "ports of host", "registrations of network", "open ports of segment on host"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Everything that the fabric is made of. Numbers come from the store's pools."""
+
+    hosts: Mapping[str, HostSpec]
+    networks: Mapping[str, NetworkSpec]
+    ports: Mapping[str, PortStatus]
+    host_numbers: Mapping[str, int]
+    segment_numbers: Mapping[str, int]
+    uplink_numbers: Mapping[str, int]
+    registered: Mapping[str, PortSpec]
+
+
+def segment_name(network: str, vlan: int) -> str:
+    """How the store calls a segment in its pool of numbers."""
+    return f"{network}/{vlan}"
+
+
+class Fabric:
+    """The current answers, by key. Update it with rows; read it through a Reader."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Key, Any] = {}
+        self._groups: dict[Key, set[str]] = defaultdict(set)
+        self._regrouped: set[Key] = set()
+
+    def reader(self) -> Reader:
+        return Reader(self._answers)
+
+    def names(self, kind: str) -> frozenset[str]:
+        """All names of ``host`` or ``network``."""
+        return frozenset(self._answers.get(("names", kind), ()))
+
+    def update(self, rows: Rows, changed: Iterable[tuple[str, str]] | None = None) -> set[Key]:
+        """Take the rows in; ``changed`` names the (kind, name) that differ, None means all.
+
+        Returns the keys whose answer changed.
+        """
+        touched: set[Key] = set()
+        pending = set(changed) if changed is not None else self._everything(rows)
+        ports = {name for kind, name in pending if kind == "Port"}
+        networks = {name for kind, name in pending if kind == "Network"}
+        hosts = {name for kind, name in pending if kind == "Host"}
+        for name in hosts:
+            self._set(("host", name), _host_view(name, rows), touched)
+            self._member(("names", "host"), name, ("host", name) in self._answers)
+        for name in networks:
+            self._set(("network", name), _network_view(name, rows), touched)
+            self._member(("names", "network"), name, ("network", name) in self._answers)
+        if networks or hosts:  # a port's answer is made from theirs
+            ports |= {name for name, port in rows.ports.items() if port.network in networks or _hosts(port) & hosts}
+            ports |= {name for network in networks for name in self._groups.get(("ports of network", network), ())}
+            ports |= {name for host in hosts for name in self._groups.get(("ports of host", host), ())}
+        ports = {name.removesuffix(_ARRIVING) for name in ports}
+        registered = {name for name in ports if name in rows.registered or ("registration", name) in self._answers}
+        if networks:
+            registered |= {name for name, spec in rows.registered.items() if spec.network in networks}
+            for network in networks:
+                registered |= self._groups.get(("registrations of network", network), set())
+        for name in registered:
+            self._register(name, self._registration_view(name, rows), touched)
+        for name in ports:
+            here, there = self._places_of(name, rows)
+            self._port(name, here, touched)
+            self._port(name + _ARRIVING, there, touched)
+            self._bar(name, _barred_view(rows.ports.get(name)), touched)
+        for key in self._regrouped:
+            self._set(key, tuple(sorted(self._groups.get(key, ()))) or None, touched)
+        self._regrouped.clear()
+        return touched
+
+    def _everything(self, rows: Rows) -> set[tuple[str, str]]:
+        found = {("Host", name) for name in (*rows.hosts, *self.names("host"))}
+        found |= {("Network", name) for name in (*rows.networks, *self.names("network"))}
+        known = (key[1] for key in self._answers if key[0] in {"port", "barred", "registration"})
+        return found | {("Port", str(name)) for name in (*rows.ports, *rows.registered, *known)}
+
+    def _set(self, key: Key, value: Any, touched: set[Key]) -> None:
+        """Store an answer; None takes it away."""
+        if self._answers.get(key) == value:
+            return
+        touched.add(key)
+        if value is None:
+            del self._answers[key]
+        else:
+            self._answers[key] = value
+
+    def _member(self, key: Key, name: str, present: bool) -> None:
+        """Put a name in an index or take it out; at the end of the update the index is an answer too."""
+        if present == (name in self._groups.get(key, ())):
+            return
+        if key[0] not in _UNASKED:
+            self._regrouped.add(key)
+        if present:
+            self._groups[key].add(name)
+            return
+        self._groups[key].discard(name)
+        if not self._groups[key]:
+            del self._groups[key]
+
+    def _places_of(self, name: str, rows: Rows) -> tuple[PortView | None, PortView | None]:
+        """The vNIC where it is, and where it is being copied to."""
+        here, incoming = self._port_view(name, rows), rows.ports[name].incoming if name in rows.ports else None
+        if here is None or incoming is None or ("host", incoming.host) not in self._answers:
+            return here, None
+        there = replace(
+            here, name=name + _ARRIVING, host=incoming.host, ofport=incoming.ofport, other=here.host, arriving=True
+        )
+        return replace(here, other=incoming.host), there
+
+    def _port_view(self, name: str, rows: Rows) -> PortView | None:
+        status = rows.ports.get(name)
+        if status is None or status.state != "active" or None in (status.ofport, status.network, status.host):
+            return None
+        host, network, ofport = str(status.host), str(status.network), int(status.ofport or 0)
+        view: NetworkView | None = self._answers.get(("network", network))
+        if view is None or ("host", host) not in self._answers:
+            return None
+        spec = rows.networks[network]
+        group = spec.portgroup(status.portgroup or "")
+        if group is None:
+            return None
+        parts = () if group.isolation == "passthrough" else memberships(group, view, spec.untagged_vlan)
+        addresses = _sorted(status.addresses)
+        guard = checks(group.filters, addresses, group.learning)
+        guest = frozenset({status.vm_uuid, *([status.vm] if status.vm is not None and not is_uuid(status.vm) else ())})
+        return PortView(
+            name, status.mac, network, host, ofport, group.isolation, parts, addresses, guard, group.mac_limit, guest
+        )
+
+    def _registration_view(self, name: str, rows: Rows) -> RegistrationView | None:
+        spec = rows.registered.get(name)
+        if spec is None:
+            return None
+        view: NetworkView | None = self._answers.get(("network", spec.network))
+        network = rows.networks.get(spec.network)
+        group = network.portgroup(spec.portgroup) if network is not None else None
+        if view is None or network is None or group is None or group.isolation == "passthrough":
+            return None
+        segments = tuple(part.segment for part in memberships(group, view, network.untagged_vlan))
+        seen = rows.ports.get(name)
+        guest = seen.vm_uuid if seen is not None and seen.state != "absent" else spec.vm
+        return RegistrationView(name, guest, spec.mac, spec.network, segments, _sorted(spec.addresses))
+
+    def _register(self, name: str, new: RegistrationView | None, touched: set[Key]) -> None:
+        old: RegistrationView | None = self._answers.get(("registration", name))
+        self._set(("registration", name), new, touched)
+        for view, present in ((old, False), (new, True)):
+            if view is not None:
+                self._member(("registrations of network", view.network), name, present)
+                self._member(("registrations", view.network, view.mac), name, present)
+
+    def _bar(self, name: str, new: BarredView | None, touched: set[Key]) -> None:
+        old: BarredView | None = self._answers.get(("barred", name))
+        self._set(("barred", name), new, touched)
+        if old is not None and (new is None or new.host != old.host):
+            self._member(("barred on host", old.host), name, False)
+        if new is not None:
+            self._member(("barred on host", new.host), name, True)
+
+    def _port(self, name: str, new: PortView | None, touched: set[Key]) -> None:
+        old: PortView | None = self._answers.get(("port", name))
+        if old == new:
+            return
+        self._set(("port", name), new, touched)
+        places_old, places_new = _places(old), _places(new)
+        for key in places_old - places_new:
+            self._member(key, name, False)
+        for key in places_new - places_old:
+            self._member(key, name, True)
+        # A host carries a network, or a segment of it, while it has a vNIC there.
+        for view in (old, new):
+            if view is None:
+                continue
+            here = ("ports of network on host", view.network, view.host) in self._groups
+            self._member(("hosts of network", view.network), view.host, here)
+            for part in view.memberships:
+                here = ("ports of segment on host", part.segment, view.host) in self._groups
+                self._member(("hosts of segment", part.segment), view.host, here)
+                here = ("open ports of segment on host", part.segment, view.host) in self._groups
+                self._member(("open hosts of segment", part.segment), view.host, here)
+
+
+def _sorted(addresses: Iterable[str]) -> tuple[str, ...]:
+    """IPv4 before IPv6, each by number."""
+    return tuple(sorted(addresses, key=lambda a: (":" in a, ipaddress.ip_address(a).packed)))
+
+
+def _barred_view(status: PortStatus | None) -> BarredView | None:
+    if status is None or status.host is None or status.ofport is None or status.state not in _KEPT_OUT:
+        return None
+    reason = status.reason or status.state
+    return BarredView(status.vm or status.vm_uuid, status.mac, status.host, status.ofport, reason)
+
+
+def _hosts(port: PortStatus) -> set[str | None]:
+    return {port.host, port.incoming.host} if port.incoming is not None else {port.host}
+
+
+def _places(port: PortView | None) -> set[Key]:
+    """The indexes in which a vNIC stands."""
+    if port is None:
+        return set()
+    places: set[Key] = {
+        ("ports of network", port.network),
+        ("ports of host", port.host),
+        ("ports of network on host", port.network, port.host),
+    }
+    for part in port.memberships:
+        places.add(("ports of segment on host", part.segment, port.host))
+        if port.open:
+            places.add(("open ports of segment on host", part.segment, port.host))
+    return places
+
+
+def _host_view(name: str, rows: Rows) -> HostView | None:
+    spec, number = rows.hosts.get(name), rows.host_numbers.get(name)
+    if spec is None or number is None:
+        return None
+    ports = rows.uplink_numbers
+    uplinks = tuple((physical, ports[physical]) for physical in sorted(spec.uplinks) if physical in ports)
+    return HostView(name, number, spec.tunnel_ip, spec.tunnel, uplinks)
+
+
+def _network_view(name: str, rows: Rows) -> NetworkView | None:
+    spec = rows.networks.get(name)
+    if spec is None:
+        return None
+    segments = []
+    for vlan in sorted(spec.vlans()):
+        number = rows.segment_numbers.get(segment_name(name, vlan))
+        if number is None:
+            return None
+        segments.append((vlan, number))
+    uplink = rows.uplink_numbers.get(spec.physical_network) if spec.physical_network is not None else None
+    overlay = spec.mode == "isolated" and spec.span == "fleet"
+    learning = any(group.learning for group in spec.portgroups.values())
+    return NetworkView(name, tuple(segments), overlay, spec.physical_network, uplink, learning)
+
+
+class Reader:
+    """Reads answers and notes which. One is made for each computation."""
+
+    def __init__(self, answers: Mapping[Key, Any]) -> None:
+        self._answers = answers
+        self.read: set[Key] = set()
+
+    def _get(self, key: Key) -> Any:
+        self.read.add(key)
+        return self._answers.get(key)
+
+    def host(self, name: str) -> HostView | None:
+        view: HostView | None = self._get(("host", name))
+        return view
+
+    def network(self, name: str) -> NetworkView | None:
+        view: NetworkView | None = self._get(("network", name))
+        return view
+
+    def port(self, name: str) -> PortView | None:
+        view: PortView | None = self._get(("port", name))
+        return view
+
+    def hosts(self) -> list[HostView]:
+        """Every host of the fleet, by name."""
+        return [view for name in self._get(("names", "host")) or () if (view := self.host(name)) is not None]
+
+    def hosts_of_network(self, network: str) -> tuple[str, ...]:
+        """Hosts that have a vNIC in the network."""
+        return self._get(("hosts of network", network)) or ()
+
+    def hosts_of_segment(self, segment: int) -> tuple[str, ...]:
+        """Hosts that have a vNIC in the segment."""
+        return self._get(("hosts of segment", segment)) or ()
+
+    def open_hosts_of_segment(self, segment: int) -> tuple[str, ...]:
+        """Hosts that have a vNIC in the segment behind which there may be others."""
+        return self._get(("open hosts of segment", segment)) or ()
+
+    def members(self, segment: int, host: str) -> list[PortView]:
+        """The vNICs of a segment on a host, by OpenFlow port."""
+        names = self._get(("ports of segment on host", segment, host)) or ()
+        found = [view for name in names if (view := self.port(name)) is not None]
+        return sorted(found, key=lambda port: port.ofport)
+
+    def registration(self, name: str) -> RegistrationView | None:
+        view: RegistrationView | None = self._get(("registration", name))
+        return view
+
+    def registered(self, port: PortView) -> tuple[str, ...]:
+        """The addresses that are registered for that vNIC in its network."""
+        names = self._get(("registrations", port.network, port.mac)) or ()
+        views = [view for name in names if (view := self.registration(name)) is not None]
+        return tuple(dict.fromkeys(a for view in views if view.guest in port.guest for a in view.addresses))
+
+    def barred(self, host: str) -> list[BarredView]:
+        """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""
+        names = self._get(("barred on host", host)) or ()
+        found: list[BarredView] = [view for name in names if (view := self._get(("barred", name))) is not None]
+        return sorted(found, key=lambda port: (port.ofport, port.mac))

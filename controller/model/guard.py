@@ -1,0 +1,92 @@
+"""What a vNIC may send, by names in the manner of libvirt's built-in filters (formatnwfilter, "Pre-existing filters").
+
+libvirt refuses filters on ports of Open vSwitch; here they are flows. A portgroup lists names; each stands for a few
+checks, and only what the vNIC sends is checked. The ``no-...`` names and ``clean-traffic`` refuse what libvirt's refuse
+of what a guest sends. The ``be-...`` names are ours: exceptions from what no vNIC may do. (``allow-dhcp-server`` of
+libvirt is another thing: it lets a guest ask one server, which needs no permission here.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+Check = Literal[
+    "mac",  # Ethernet source is its own
+    "arp_mac",  # ARP sender hardware address is its own
+    "arp_ip",  # ARP sender address is one of its own
+    "nd_mac",  # link-layer address in neighbour solicitations and advertisements is its own
+    "ipv4",  # IPv4 source is one of its own
+    "ipv6",  # IPv6 source, and what its advertisements are about, is one of its own
+    "no_ipv6",  # no IPv6 at all
+    "ip_only",  # nothing but IP and ARP (and the RARP with which QEMU announces a migrated guest)
+    "no_ipv4_broadcast",  # no IPv4 in broadcast frames but the DHCP client's
+    "no_ipv4_multicast",
+    "no_ipv6_multicast",  # none but ND's, MLD's and the DHCPv6 client's
+    "dhcp_server",  # allowed to send to DHCP clients
+    "dhcpv6_server",  # allowed to send to DHCPv6 clients
+    "router",  # allowed to send router advertisements and redirects
+]
+
+FilterName = Literal[
+    "no-mac-spoofing",
+    "no-arp-mac-spoofing",
+    "no-arp-ip-spoofing",
+    "no-arp-spoofing",
+    "no-ip-spoofing",
+    "no-ipv6-spoofing",
+    "no-other-l2-traffic",
+    "no-mac-broadcast",
+    "no-ip-multicast",
+    "no-ipv6-multicast",
+    "clean-traffic",
+    "be-dhcp-server",
+    "be-dhcpv6-server",
+    "be-router",
+]
+
+_CHECKS: Mapping[FilterName, frozenset[Check]] = {
+    "no-mac-spoofing": frozenset({"mac"}),
+    "no-arp-mac-spoofing": frozenset({"arp_mac"}),
+    "no-arp-ip-spoofing": frozenset({"arp_ip"}),
+    "no-arp-spoofing": frozenset({"arp_mac", "arp_ip"}),
+    "no-ip-spoofing": frozenset({"ipv4"}),
+    "no-ipv6-spoofing": frozenset({"ipv6", "nd_mac"}),
+    "no-other-l2-traffic": frozenset({"ip_only"}),
+    "no-mac-broadcast": frozenset({"no_ipv4_broadcast"}),
+    "no-ip-multicast": frozenset({"no_ipv4_multicast"}),
+    "no-ipv6-multicast": frozenset({"no_ipv6_multicast"}),
+    "clean-traffic": frozenset({"mac", "arp_mac", "arp_ip", "ipv4", "no_ipv6", "ip_only"}),
+    "be-dhcp-server": frozenset({"dhcp_server"}),
+    "be-dhcpv6-server": frozenset({"dhcpv6_server"}),
+    "be-router": frozenset({"router"}),
+}
+
+
+# Checks that compare the vNIC's own addresses with what it sends.
+_OWN: frozenset[Check] = frozenset({"mac", "arp_mac", "arp_ip", "nd_mac", "ipv4", "ipv6"})
+
+
+def about_senders(filters: Iterable[FilterName]) -> list[FilterName]:
+    """Those that let a vNIC speak for itself alone."""
+    return [name for name in filters if _CHECKS[name] & _OWN]
+
+
+def checks(filters: Sequence[FilterName] | None, addresses: Iterable[str], learning: bool = False) -> frozenset[Check]:
+    """What is checked of a vNIC with these addresses.
+
+    A portgroup that lists no filters gets the guard that fits what is known: its MAC always, its addresses of a family
+    as soon as it has one of that family. An empty list checks nothing but who may serve DHCP and be a router; so does
+    no list where others speak through the vNIC (``learning``).
+    """
+    if filters is not None:
+        return frozenset(check for name in filters for check in _CHECKS[name])
+    if learning:
+        return frozenset()
+    known = list(addresses)
+    found: set[Check] = {"mac", "arp_mac", "nd_mac"}
+    if any("." in address for address in known):
+        found |= {"ipv4", "arp_ip"}
+    if any(":" in address for address in known):
+        found.add("ipv6")
+    return frozenset(found)

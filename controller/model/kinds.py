@@ -1,0 +1,138 @@
+"""The kinds that an operator can write, and what must hold between objects of a fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from controller.errors import Problem
+from controller.model.fields import Spec
+from controller.model.host import HostSpec
+from controller.model.network import NetworkSpec, network_uuid
+from controller.model.port import PortSpec
+
+KINDS: Mapping[str, type[Spec]] = {"Host": HostSpec, "Network": NetworkSpec, "Port": PortSpec}
+
+DEFAULT_MTU = 1500  # RFC 894; what libvirt gives a vNIC that says nothing
+
+# The name of a network is half of a profile id; the others follow the wider rule.
+PROFILE_NAMED = frozenset({"Network"})
+
+
+@dataclass(slots=True)
+class Fleet:
+    """All specs of a fleet by kind and name, as they are wanted to be after a change."""
+
+    hosts: dict[str, HostSpec] = field(default_factory=dict)
+    networks: dict[str, NetworkSpec] = field(default_factory=dict)
+    ports: dict[str, PortSpec] = field(default_factory=dict)
+
+    def put(self, name: str, spec: Spec) -> None:
+        match spec:
+            case HostSpec():
+                self.hosts[name] = spec
+            case NetworkSpec():
+                self.networks[name] = spec
+            case PortSpec():
+                self.ports[name] = spec
+
+    def problems(self) -> list[Problem]:
+        """What does not hold between the objects; empty when the fleet is consistent."""
+        return [*self._hosts(), *self._networks(), *self._ports()]
+
+    def _hosts(self) -> list[Problem]:
+        found = []
+        for what in ("ovsdb", "tunnel_ip", "libvirt"):
+            seen: dict[str, str] = {}
+            for name, host in sorted(self.hosts.items()):
+                value = getattr(host, what)
+                if value is None:
+                    continue
+                other = seen.setdefault(value, name)
+                if other != name:
+                    found.append(Problem(f"Host {name}: {what}", f"{value} is Host {other}'s already",
+                                         "give each host its own"))  # fmt: skip
+        return found
+
+    def _networks(self) -> list[Problem]:
+        found = []
+        vlans: dict[tuple[str, int], str] = {}
+        uuids: dict[str, str] = {}
+        for name, network in sorted(self.networks.items()):
+            other = uuids.setdefault(network_uuid(name, network), name)
+            if other != name:
+                found.append(Problem(f"Network {name}: uuid", f"is Network {other}'s already", "leave it out"))
+            if network.physical_network is not None:
+                for vlan in sorted(network.vlans()):
+                    other = vlans.setdefault((network.physical_network, vlan), name)
+                    if other != name:
+                        found.append(Problem(
+                            f"Network {name}: vlan", f"{vlan or 'untagged'} on {network.physical_network} is Network "
+                            f"{other}'s already", f"choose another VLAN, or use a portgroup of {other}"))  # fmt: skip
+            found += self._mtu(name, network)
+        return found
+
+    def _mtu(self, name: str, network: NetworkSpec) -> list[Problem]:
+        limit = overlay_mtu(self.hosts.values()) if network.mode == "isolated" and network.span == "fleet" else None
+        if network.mtu is None or limit is None or network.mtu <= limit:
+            return []
+        return [Problem(f"Network {name}: mtu", f"{network.mtu} does not fit through the fleet's tunnels, which carry "
+                        f"{limit}", f"use {limit} or less, or raise underlay_mtu of the hosts")]  # fmt: skip
+
+    def _ports(self) -> list[Problem]:
+        found = []
+        identities: dict[tuple[str, str], str] = {}
+        macs: dict[tuple[str, str], str] = {}
+        addresses: dict[tuple[str, str], str] = {}
+        for name, port in sorted(self.ports.items()):
+            where = f"Port {name}"
+            network = self.networks.get(port.network)
+            if network is None:
+                known = ", ".join(sorted(self.networks)[:8]) or "none yet"
+                found.append(Problem(f"{where}: network", f"there is no Network {port.network!r}",
+                                     f"apply it first or in the same set; there are: {known}"))  # fmt: skip
+            elif network.portgroup(port.portgroup) is None:
+                found.append(Problem(f"{where}: portgroup", f"Network {port.network} has no portgroup "
+                                     f"{port.portgroup!r}",
+                                     f"it has: {', '.join(network.portgroup_names())}"))  # fmt: skip
+            other = identities.setdefault((port.vm, port.mac), name)
+            if other != name:
+                found.append(Problem(f"{where}: mac", f"{port.mac} of {port.vm} is registered as Port {other} already",
+                                     "delete one of the two"))  # fmt: skip
+                continue
+            other = macs.setdefault((port.network, port.mac), name)
+            if other != name:
+                found.append(Problem(f"{where}: mac", f"{port.mac} is Port {other}'s on Network {port.network} already",
+                                     "give each vNIC its own MAC address"))  # fmt: skip
+            for address in port.addresses:
+                owners = [addresses.setdefault((scope, address), name) for scope in _address_scopes(port, network)]
+                other = next((owner for owner in owners if owner != name), name)
+                if other != name:
+                    found.append(Problem(f"{where}: addresses", f"{address} is Port {other}'s in the same VLAN of "
+                                         f"Network {port.network} already", "give each vNIC its own"))  # fmt: skip
+        return found
+
+
+def _address_scopes(port: PortSpec, network: NetworkSpec | None) -> list[str]:
+    """Ports of one VLAN share one space of addresses; the same address may be used again in another VLAN."""
+    group = network.portgroup(port.portgroup) if network is not None else None
+    vlans = sorted(group.vlans(network.untagged_vlan)) if network is not None and group is not None else []
+    return [f"{port.network}/{vlan}" for vlan in vlans]
+
+
+def overlay_mtu(hosts: Iterable[HostSpec]) -> int | None:
+    """The largest IP packet, in bytes, that every tunnel of these HostSpecs carries; None when there is no tunnel."""
+    limits = [host.overlay_mtu() for host in hosts if host.tunnel_ip is not None]
+    return min(limits, default=None)
+
+
+def network_mtu(network: NetworkSpec, overlay_limit: int | None) -> int:
+    """Bytes that an IP packet of the network's guests may have; what the guests must be told.
+
+    ``overlay_limit`` is ``overlay_mtu`` of the fleet's hosts.
+    """
+    if network.mtu is not None:
+        return network.mtu
+    overlay = network.mode == "isolated" and network.span == "fleet"
+    limit = overlay_limit if overlay else None
+    return DEFAULT_MTU if limit is None else min(limit, DEFAULT_MTU)

@@ -1,0 +1,139 @@
+"""Network: one layer-2 network over the fleet, with portgroups as its kinds of sockets."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from controller.model.fields import ObjectName, ProfilePart, Spec, Uuid, Vlan
+from controller.model.guard import FilterName, about_senders
+
+Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
+
+DEFAULT_PORTGROUP = "default"
+UNTAGGED = 0
+DEFAULT_MAX_MACS = 32
+
+_NAMESPACE = uuid.UUID("5d1a5a0e-6a52-5f0d-9d7c-f1ee75a17c40")
+
+
+class PortGroup(Spec):
+    """A kind of socket of a network: what a vNIC gets that names it.
+
+    isolation: ``none``; ``isolated``: no exchange with other isolated vNICs (libvirt's ``<port isolated='yes'/>``);
+    ``private``: reaches the uplink only; ``vepa``: every frame leaves by the uplink, the physical switch sends it
+    back; ``passthrough``: the vNIC alone has the uplink, tags included (macvtap's modes of these names).
+    """
+
+    vlan: Vlan | None = Field(default=None, description="access VLAN; the network's own when absent")
+    trunk: tuple[Vlan, ...] = Field(default=(), description="VLANs that the guest sends and receives tagged")
+    native: Vlan | None = Field(default=None, description="of the trunk: the VLAN of the guest's untagged frames")
+    native_mode: Literal["untagged", "tagged"] = Field(
+        default="untagged", description="how frames of the native VLAN reach the guest"
+    )
+    isolation: Isolation = "none"
+    filters: tuple[FilterName, ...] | None = Field(
+        default=None, description="what its vNICs may send (see Filters); from their own addresses when absent"
+    )
+    learning: bool = Field(
+        default=False, description="others are behind its vNICs (nested guests, a bridge): their MACs are learned"
+    )
+    max_macs: int | None = Field(default=None, ge=1, le=4096, description=f"of learning, a vNIC: {DEFAULT_MAX_MACS}")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PortGroup:
+        if self.vlan is not None and self.trunk:
+            raise ValueError("has both vlan and trunk; an access port has vlan, a trunk has trunk and native")
+        if self.native is not None and not self.trunk:
+            raise ValueError(f"has native {self.native} without trunk; list the trunk's VLANs, or use vlan")
+        if self.native is None and self.native_mode == "tagged":
+            raise ValueError("has native_mode tagged without native; name the native VLAN")
+        if len(set(self.trunk)) != len(self.trunk):
+            raise ValueError(f"lists a VLAN twice in trunk {list(self.trunk)}; name each once")
+        if self.isolation == "passthrough" and (self.vlan is not None or self.trunk):
+            raise ValueError("is passthrough and has a VLAN; passthrough hands the guest every frame as it is")
+        if self.isolation == "passthrough" and self.filters:
+            raise ValueError("is passthrough and has filters; passthrough takes every frame of the guest as it is")
+        return self
+
+    @model_validator(mode="after")
+    def _learning_fits(self) -> PortGroup:
+        if self.max_macs is not None and not self.learning:
+            raise ValueError("has max_macs without learning; add learning: true, or leave max_macs out")
+        if self.learning and self.isolation != "none":
+            raise ValueError(f"is learning and {self.isolation}; those behind its vNICs could not be held apart; use "
+                             "isolation none")  # fmt: skip
+        if self.learning and (wrong := about_senders(self.filters or ())):
+            raise ValueError(f"is learning and has the filter {wrong[0]}; those behind its vNICs have other addresses, "
+                             "so leave it out")  # fmt: skip
+        return self
+
+    @property
+    def mac_limit(self) -> int:
+        """How many MACs are learned behind each vNIC; 0 is none."""
+        return (self.max_macs or DEFAULT_MAX_MACS) if self.learning else 0
+
+    def vlans(self, network_vlan: int) -> frozenset[int]:
+        """VLANs of the network that a vNIC of this portgroup is a member of; 0 is the untagged one."""
+        if self.trunk:
+            return frozenset(self.trunk) | ({self.native} if self.native is not None else frozenset())
+        return frozenset({self.vlan if self.vlan is not None else network_vlan})
+
+
+class NetworkSpec(Spec):
+    """What the operator says of a network. Modes are libvirt's words (formatnetwork, ``<forward mode>``)."""
+
+    mode: Literal["isolated", "bridge"] = Field(description="isolated: guests only; bridge: a physical network's VLANs")
+    physical_network: ObjectName | None = Field(default=None, description="of mode bridge: the hosts' uplink to use")
+    vlan: Vlan | None = Field(default=None, description="VLAN of vNICs whose portgroup says nothing; none is untagged")
+    span: Literal["fleet", "host"] = Field(
+        default="fleet", description="of mode isolated: over all hosts, or each host by itself as libvirt means it"
+    )
+    mtu: int | None = Field(default=None, ge=576, le=65535, description="bytes; the largest that fits when absent")
+    uuid: Uuid | None = Field(default=None, description="of the libvirt networks; made from the name when absent")
+    portgroups: dict[ProfilePart, PortGroup] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _mode_fits(self) -> NetworkSpec:
+        if self.mode == "bridge" and self.physical_network is None:
+            raise ValueError("has mode bridge without physical_network; name one of the hosts' uplinks")
+        if self.mode == "bridge" and self.span == "host":
+            raise ValueError("has mode bridge and span host; a physical network is everywhere where its uplink is")
+        if self.mode == "isolated" and self.physical_network is not None:
+            raise ValueError(f"is isolated and names physical_network {self.physical_network}; use mode bridge")
+        if self.mode == "isolated":
+            for name, group in self.portgroups.items():
+                if group.isolation in {"private", "vepa", "passthrough"}:
+                    raise ValueError(f"is isolated, and portgroup {name} is {group.isolation}, which needs an uplink; "
+                                     "use mode bridge, or isolation isolated")  # fmt: skip
+        return self
+
+    @property
+    def untagged_vlan(self) -> int:
+        """VLAN of a vNIC whose portgroup says nothing; 0 is the untagged one."""
+        return self.vlan if self.vlan is not None else UNTAGGED
+
+    def portgroup(self, name: str) -> PortGroup | None:
+        """The portgroup of that name; ``default`` always exists."""
+        group = self.portgroups.get(name)
+        return PortGroup() if group is None and name == DEFAULT_PORTGROUP else group
+
+    def portgroup_names(self) -> tuple[str, ...]:
+        """All portgroups, ``default`` first."""
+        return (DEFAULT_PORTGROUP, *sorted(name for name in self.portgroups if name != DEFAULT_PORTGROUP))
+
+    def vlans(self) -> frozenset[int]:
+        """Every VLAN of which some portgroup is a member; 0 is the untagged one."""
+        found: set[int] = set()
+        for name in self.portgroup_names():
+            group = self.portgroup(name)
+            if group is not None and group.isolation != "passthrough":
+                found |= group.vlans(self.untagged_vlan)
+        return frozenset(found)
+
+
+def network_uuid(name: str, spec: NetworkSpec) -> str:
+    """The UUID that the network has as a libvirt network on every host."""
+    return spec.uuid or str(uuid.uuid5(_NAMESPACE, name))

@@ -1,0 +1,323 @@
+"""What people ask of the controller: to change, to look, to wait until the switches have confirmed."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import difflib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import yaml
+
+from controller.agent import HostAgent, Part
+from controller.api.operations import Action, Applied, Finding, Health, Listing, Outcome, Unconfirmed, UnknownSwitch
+from controller.coordinator import Coordinator
+from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
+from controller.doctor import examine
+from controller.errors import InvalidInput, Problem, no_such
+from controller.fabric import segment_name
+from controller.history import EventFilter, Found, rfc3339
+from controller.lldp import shown
+from controller.model.documents import Document, dump_spec
+from controller.model.host import HostSpec
+from controller.model.kinds import Fleet, network_mtu, overlay_mtu
+from controller.model.network import NetworkSpec, network_uuid
+from controller.ovsdb.wanted import datapath_id
+from controller.pipeline.fields import MAX_HOST, MAX_SEGMENT
+from controller.pipeline.ports import MAX_UPLINK
+from controller.store.rows import MarkDeleting, NumberRequest, Put, Remove, Row, Write
+from controller.topology_view import TopologyView
+from controller.whereabouts import Whereabouts
+from topology.graph.topology import Topology
+from topology.guests import strays
+from topology.hook_reports import hook_status
+
+
+class FleetOperations(Whereabouts):
+    """Implements ``controller.api.operations.Operations`` on the coordinator's loop; what only reads is inherited."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        super().__init__(coordinator)
+        self._coordinator = coordinator
+        self._store = coordinator.store
+        self._desired = coordinator.desired
+        self._topology = TopologyView(coordinator)
+
+    async def apply(self, documents: Sequence[Document], dry_run: bool) -> Applied:
+        """Make these objects as described, all or none. Raises InvalidInput, Conflict, StoreError."""
+        async with self._coordinator.changing:
+            return await self._apply(documents, dry_run)
+
+    async def _apply(self, documents: Sequence[Document], dry_run: bool) -> Applied:
+        fleet = self._desired.fleet()
+        for document in documents:
+            fleet.put(document.name, document.spec)
+        self._check(fleet, {(d.kind, d.name): d.where for d in documents})
+        if problems := [problem for d in documents for problem in self._moved_bridge(d)]:
+            raise InvalidInput(problems)
+        outcomes = tuple(self._outcome(d.kind, d.name, dump_spec(d.spec)) for d in documents)
+        if dry_run:
+            return Applied(outcomes, 0)
+        writes = [Put(d.kind, d.name, dump_spec(d.spec), d.generation) for d in documents]
+        numbers = list(_numbers(documents))
+        if writes:
+            changed = [(each.kind, each.name) for each in outcomes if each.action != "unchanged"]
+            with self._coordinator.recorder.asked(changed):
+                await self._store.commit(writes, numbers=numbers)
+        return Applied(outcomes, self._coordinator.sequence)
+
+    async def delete(
+        self, targets: Sequence[tuple[str, str]], generation: int | None, force: bool, dry_run: bool
+    ) -> Applied:
+        """Delete objects, all or none. Raises NotFound, InvalidInput (in use), Conflict, StoreError."""
+        async with self._coordinator.changing:
+            return await self._delete(targets, generation, force, dry_run)
+
+    async def _delete(
+        self, targets: Sequence[tuple[str, str]], generation: int | None, force: bool, dry_run: bool
+    ) -> Applied:
+        for kind, name in targets:
+            self._row(kind, name)
+        gone = set(targets)
+        problems = [p for kind, name in targets for p in self._users(kind, name, gone, force)]
+        if problems:
+            raise InvalidInput(problems)
+        outcomes = tuple(Outcome(kind, name, "deleted", self._diff(kind, name, None)) for kind, name in targets)
+        if dry_run:
+            return Applied(outcomes, 0)
+        removals = [self._removal(kind, name, generation, force) for kind, name in targets]
+        with self._coordinator.recorder.asked(targets):
+            await self._store.commit(removals)
+        return Applied(outcomes, self._coordinator.sequence)
+
+    async def wait(self, sequence: int, seconds: float) -> tuple[Unconfirmed, ...]:
+        """Wait until every host has confirmed; what has not, with the reason, when the time is over.
+
+        First the vNICs have to be judged by the change, which may change rows again; those are waited for as well.
+        """
+        coordinator = self._coordinator
+        deadline = asyncio.get_running_loop().time() + seconds
+        if not await coordinator.until(lambda: coordinator.judged >= sequence, seconds):
+            return (Unconfirmed("store", "ovsdb", "what the hosts tell cannot be written yet"),)
+        target = max(sequence, coordinator.judged)
+        rest = max(0.0, deadline - asyncio.get_running_loop().time())
+        if await coordinator.until(lambda: not any(self._behind(target)), rest):
+            return ()
+        return tuple(self._unconfirmed(target))
+
+    async def list(self, kind: str) -> Listing:
+        """All objects of a kind as flat documents, by name."""
+        plugged = Counter(status.host for status in self._desired.statuses.values())
+        rows = sorted(self._store.rows(kind).items())
+        return Listing([self._document(row, plugged) for _, row in rows], self._coordinator.sequence)
+
+    async def get(self, kind: str, name: str) -> dict[str, Any]:
+        """One such document. Raises NotFound."""
+        plugged = Counter(status.host for status in self._desired.statuses.values())
+        return self._document(self._row(kind, name), plugged)
+
+    async def unknown_switches(self) -> builtins.list[UnknownSwitch]:
+        """Who was turned away at the OpenFlow port, the latest first."""
+        return [
+            UnknownSwitch(
+                f"{one.dpid:016x}" if one.dpid is not None else None, one.address, one.host, one.reason,
+                rfc3339(one.first), rfc3339(one.last), one.count, one.remedy,
+            )
+            for one in self._coordinator.admission.strangers()
+        ]  # fmt: skip
+
+    async def events(self, wanted: EventFilter, seconds: float) -> Found:
+        """What happened, the oldest first; where nothing did, the first that comes within these seconds."""
+        history = self._coordinator.history
+        return await history.wait(wanted, seconds) if seconds else history.find(wanted)
+
+    async def doctor(self, host: str | None) -> builtins.list[Finding]:
+        """What is wrong in the fleet, or with one host; the worst first. Raises NotFound."""
+        if host is not None and host not in self._coordinator.agents:
+            raise no_such("Host", host, self._coordinator.agents)
+        return await examine(self._coordinator, host)
+
+    async def topology(self) -> Topology:
+        """The fleet as a graph, with how the connections stand at this moment."""
+        return self._topology.now()
+
+    async def health(self) -> Health:
+        """Ready when the store answers and every host is driven."""
+        reasons = []
+        if not self._store.is_up:
+            state = self._store.state
+            reasons.append(f"store: {state.error or state.doing}" if state is not None else "store: not started")
+        reasons += sorted(self._coordinator.engine.faults.values())
+        for name, agent in sorted(self._coordinator.agents.items()):
+            reasons += [f"Host {name}: {what}: {part.state}: {part.reason}" for what, part in agent.parts().items()
+                        if part.state != "up"]  # fmt: skip
+        return Health(True, not reasons, tuple(reasons), version("fleetswitch"))
+
+    # Changes.
+
+    def _check(self, fleet: Fleet, where: Mapping[tuple[str, str], str]) -> None:
+        """Refuse a fleet that does not fit together, naming the document where that was written."""
+        problems = []
+        for problem in fleet.problems():
+            kind, name = problem.where.partition(":")[0].split(" ", 1)
+            place = where.get((kind, name))
+            problems.append(
+                Problem(f"{place}: {problem.where}" if place else problem.where, problem.what, problem.remedy)
+            )
+        if problems:
+            raise InvalidInput(problems)
+
+    def _row(self, kind: str, name: str) -> Row:
+        row = self._store.rows(kind).get(name)
+        if row is None:
+            raise no_such(kind, name, self._store.rows(kind))
+        return row
+
+    def _outcome(self, kind: str, name: str, spec: dict[str, Any]) -> Outcome:
+        row = self._store.rows(kind).get(name)
+        action: Action = "created"
+        if row is not None and row.spec:
+            action = "unchanged" if row.spec == spec and not row.deleting else "changed"
+        return Outcome(kind, name, action, "" if action == "unchanged" else self._diff(kind, name, spec))
+
+    def _diff(self, kind: str, name: str, spec: dict[str, Any] | None) -> str:
+        row = self._store.rows(kind).get(name)
+        old = _yaml(kind, name, row.spec) if row is not None and row.spec else []
+        new = _yaml(kind, name, spec) if spec is not None else []
+        label = f"{kind}/{name}"
+        return "\n".join(difflib.unified_diff(old, new, f"{label} (now)", f"{label} (then)", lineterm=""))
+
+    def _users(self, kind: str, name: str, gone: set[tuple[str, str]], force: bool) -> Iterator[Problem]:
+        """Who would lose something by this deletion."""
+        desired = self._desired
+        if kind == "Network":
+            ports = sorted(p for p, spec in desired.registered.items() if spec.network == name)
+            left = [p for p in ports if ("Port", p) not in gone]
+            if left:
+                yield Problem(f"Network {name}", f"is named by registered Ports: {_some(left)}", "delete them as well")
+        if force or kind == "Port":
+            return
+        running = self._running(kind, name)
+        if running:
+            yield Problem(f"{kind} {name}", f"is in use by running guests: {_some(running)}",
+                          "shut them down or move them first, or use --force and cut them off")  # fmt: skip
+
+    def _moved_bridge(self, document: Document) -> Iterator[Problem]:
+        """Guests cannot follow their host's integration bridge to another name."""
+        spec, before = document.spec, self._desired.hosts.get(document.name)
+        if not isinstance(spec, HostSpec) or before is None or spec.bridge == before.bridge:
+            return
+        running = self._running("Host", document.name)
+        if running:
+            yield Problem(
+                f"{document.where}: Host {document.name}: bridge",
+                f"cannot become {spec.bridge} while guests are plugged into {before.bridge}: {_some(running)}",
+                "shut them down or move them first",
+            )
+
+    def _running(self, kind: str, name: str) -> builtins.list[str]:
+        """Guests with a vNIC that is switched in the network, or on the host."""
+        return sorted(
+            f"{status.vm or status.vm_uuid} ({status.mac})"
+            for status in self._desired.statuses.values()
+            if status.state == "active" and name == (status.network if kind == "Network" else status.host)
+        )
+
+    def _removal(self, kind: str, name: str, generation: int | None, force: bool) -> Write:
+        if kind == "Port" and name in self._desired.statuses and self._desired.statuses[name].host is not None:
+            return Put(kind, name, {}, generation)  # it runs: it stays, as one that nobody registered
+        if kind != "Host":
+            return Remove(kind, name, generation)
+        if force:
+            self._coordinator.unlock_removal(name)
+        agent = self._coordinator.agents.get(name)
+        if force and (agent is None or agent.ovsdb.state.state == "down"):
+            return Remove(kind, name, generation)  # what is on it stays there: nobody can reach it
+        return MarkDeleting(kind, name)
+
+    # Looks.
+
+    def _behind(self, sequence: int) -> Iterator[tuple[HostAgent, Part]]:
+        """Connections of hosts that have not confirmed this sequence, or cannot do all of what they confirmed."""
+        settled = min(sequence, self._coordinator.settled)
+        for agent in self._coordinator.agents.values():
+            if agent.name not in self._desired.hosts:
+                yield agent, "ovsdb"
+                continue
+            for what, part in agent.parts().items():
+                if part.confirmed < (sequence if what == "openflow" else settled) or part.state == "degraded":
+                    yield agent, what
+
+    def _unconfirmed(self, sequence: int) -> Iterator[Unconfirmed]:
+        for agent, what in sorted(self._behind(sequence), key=lambda pair: (pair[0].name, pair[1])):
+            waiting = "has not answered yet" if agent.name in self._desired.hosts else "is being cleaned"
+            yield Unconfirmed(agent.name, what, agent.parts()[what].reason or waiting)
+
+    def _document(self, row: Row, plugged: Mapping[str | None, int]) -> dict[str, Any]:
+        """``plugged``: how many vNICs each host has."""
+        match row.kind:
+            case "Host":
+                status = self._host_status(row, plugged)
+            case "Network":
+                status = self._network_status(row)
+            case _:
+                status = row.status
+        return {"kind": row.kind, "name": row.name, **row.spec, "generation": row.generation, "status": status}
+
+    def _host_status(self, row: Row, plugged: Mapping[str | None, int]) -> dict[str, Any]:
+        agent = self._coordinator.agents.get(row.name)
+        status: dict[str, Any] = {}
+        if agent is not None:
+            status = {what: {"state": p.state, "reason": p.reason} for what, p in agent.parts().items()}
+            status["hears"] = shown(self._coordinator.lldp.heard(row.name))
+            status["ovs_version"] = agent.ovsdb.state.ovs_version
+            status["flows"], status["drifts"] = agent.switch.state.flows, agent.switch.state.drifts
+            view = self._coordinator.guests.hosts[row.name]
+            status["strays"], status["hook"] = strays(view), hook_status(view.hook)
+            status["not_understood"] = list(agent.libvirt.not_understood) if agent.libvirt is not None else []
+        number = self._desired.numbers(HOSTS).get(row.name)
+        status["datapath_id"] = f"{datapath_id(number):016x}" if number is not None else None
+        status["ports"] = plugged.get(row.name, 0)
+        if row.deleting:
+            status["deleting"] = True
+        return status
+
+    def _network_status(self, row: Row) -> dict[str, Any]:
+        spec = self._desired.networks.get(row.name)
+        if spec is None:
+            return {}
+        numbers = self._desired.numbers(SEGMENTS)
+        members = [s for s in self._desired.statuses.values() if s.network == row.name and s.state == "active"]
+        return {
+            "uuid": network_uuid(row.name, spec),
+            "mtu": network_mtu(spec, overlay_mtu(self._desired.hosts.values())),
+            "segments": {str(vlan): numbers.get(segment_name(row.name, vlan)) for vlan in sorted(spec.vlans())},
+            "hosts": sorted({s.host for s in members if s.host is not None}),
+            "ports": len(members),
+        }
+
+
+def _numbers(documents: Sequence[Document]) -> Iterator[NumberRequest]:
+    """The fleet-wide numbers that these objects need; those that they have already stay."""
+    for document in documents:
+        match document.spec:
+            case HostSpec() as host:
+                yield NumberRequest(HOSTS, document.name, 1, MAX_HOST)
+                for physical_network in host.uplinks:
+                    yield NumberRequest(PHYSICAL_NETWORKS, physical_network, 1, MAX_UPLINK)
+            case NetworkSpec() as network:
+                for vlan in sorted(network.vlans()):
+                    yield NumberRequest(SEGMENTS, segment_name(document.name, vlan), 1, MAX_SEGMENT)
+                if network.physical_network is not None:
+                    yield NumberRequest(PHYSICAL_NETWORKS, network.physical_network, 1, MAX_UPLINK)
+
+
+def _yaml(kind: str, name: str, spec: Mapping[str, Any]) -> builtins.list[str]:
+    return yaml.safe_dump({"kind": kind, "name": name, **spec}, sort_keys=False).splitlines()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

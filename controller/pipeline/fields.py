@@ -1,0 +1,53 @@
+"""What a packet carries from table to table: named bit ranges of Open vSwitch's registers.
+
+Declared here and nowhere else; no other place names a register by its number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterField:
+    """``width`` bits of register ``register`` (``regN``), from bit ``start`` upwards."""
+
+    name: str
+    register: int
+    start: int
+    width: int
+    about: str
+
+    @property
+    def mask(self) -> int:
+        """The field's bits within its 32-bit register."""
+        return ((1 << self.width) - 1) << self.start
+
+
+class Source(IntEnum):
+    """Where a packet came from. 0 is a packet that was not classified."""
+
+    VNIC = 1
+    UPLINK = 2
+    TUNNEL = 3
+    SWITCH = 4  # the switch answers by itself
+
+
+# A tunnel's key is the segment with the isolation bit above it: 24 bits, which geneve, vxlan and gre all carry.
+SEGMENT = RegisterField("segment", 0, 0, 23, "the layer-2 segment: one VLAN of one network, by its fleet-wide number")
+ISOLATED = RegisterField("isolated", 0, 23, 1, "the sender is an isolated vNIC; travels in the tunnel key")
+SOURCE = RegisterField("source", 1, 0, 3, "1 a vNIC, 2 an uplink, 3 a tunnel, 4 the switch itself")
+PRIVATE = RegisterField("private", 1, 3, 1, "the sender is a private vNIC: it reaches the uplink only")
+LEARNED_SENDER = RegisterField("learned_sender", 1, 4, 1, "the switch has learned where the sender is")
+OUT = RegisterField("out", 2, 0, 16, "the OpenFlow port to leave by; 0 while it is not known")
+PEER = RegisterField("peer", 3, 0, 16, "the host to reach through a tunnel, or that a tunnel comes from, by its number")
+
+TUNNEL_KEY_BITS = SEGMENT.width + ISOLATED.width
+MAX_SEGMENT = (1 << SEGMENT.width) - 1
+MAX_HOST = (1 << PEER.width) - 1
+
+REGISTER_FIELDS: Mapping[str, RegisterField] = {
+    field.name: field for field in (SEGMENT, ISOLATED, SOURCE, PRIVATE, LEARNED_SENDER, OUT, PEER)
+}

@@ -1,0 +1,21 @@
+"""OpenFlow port numbers that are the same on every host, so that flows can be the same too.
+
+Open vSwitch hands out numbers from 1 upwards and OpenFlow 1.0's range ends at 0xff00 (ovs-vswitchd.conf.db(5),
+``ofport_request``); these stand near the end, where no vNIC comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TUNNEL_PORTS: Mapping[str, int] = {"geneve": 65001, "vxlan": 65002, "gre": 65003}
+
+TUNNELS = 65000  # no port: it stands for the tunnel to the peer that goes with it
+
+UPLINK_FIRST = 64001  # the patch port to the uplink bridge of the physical network with number 1
+MAX_UPLINK = 900
+
+
+def uplink_port(number: int) -> int:
+    """OpenFlow port of the patch port towards the physical network with that fleet-wide number (from 1)."""
+    return UPLINK_FIRST + number - 1

@@ -1,0 +1,134 @@
+"""What apps see of the fleet: hosts, networks and vNICs as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controller.model.guard import Check
+from controller.model.network import Isolation, PortGroup
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """A host. ``number`` is fleet-wide; ``tunnel_ip`` is None where no overlay can reach; ``uplinks`` are physical
+    networks with the OpenFlow port of their patch port."""
+
+    name: str
+    number: int
+    tunnel_ip: str | None
+    tunnel: str
+    uplinks: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkView:
+    """A network. ``segments`` maps its VLANs (0 untagged) to fleet-wide numbers.
+
+    ``uplink`` is the OpenFlow port of its physical network's patch port, the same on every host; None without one.
+    ``overlay`` says that it reaches over tunnels; ``learning``, that some portgroup of it is learning.
+    """
+
+    name: str
+    segments: tuple[tuple[int, int], ...]
+    overlay: bool
+    physical_network: str | None
+    uplink: int | None
+    learning: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether it leads to no other host: each host has it by itself."""
+        return not self.overlay and self.uplink is None
+
+    def segment(self, vlan: int) -> int | None:
+        """Number of the VLAN's segment, or None when the network has no such VLAN."""
+        return dict(self.segments).get(vlan)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A vNIC's part in a segment, in IEEE 802.1Q's terms.
+
+    ``untagged_in``: the guest's untagged frames belong here; ``tag_in``: frames with that tag do (None: none);
+    ``tag_out``: the tag with which the guest gets the segment's frames (None: untagged).
+    """
+
+    segment: int
+    untagged_in: bool
+    tag_in: int | None
+    tag_out: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PortView:
+    """A vNIC that is switched. ``host`` and ``ofport`` are where it is now; ``mac_limit`` is how many MACs are learned
+    behind it, 0 none; ``guest`` is its guest's UUID, and name where that is known.
+
+    While its guest is copied to another host there are two, which name each other's host in ``other``; ``arriving`` is
+    the one at the place that the guest has not come to yet.
+    """
+
+    name: str
+    mac: str
+    network: str
+    host: str
+    ofport: int
+    isolation: Isolation
+    memberships: tuple[Membership, ...]
+    addresses: tuple[str, ...]
+    checks: frozenset[Check]
+    mac_limit: int = 0
+    guest: frozenset[str] = frozenset()
+    other: str | None = None
+    arriving: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether others than the vNIC itself may be behind it: it is not held to its own MAC."""
+        return "mac" not in self.checks
+
+    @property
+    def ipv4(self) -> tuple[str, ...]:
+        return tuple(a for a in self.addresses if "." in a)
+
+    @property
+    def ipv6(self) -> tuple[str, ...]:
+        return tuple(a for a in self.addresses if ":" in a)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationView:
+    """A vNIC that the operator registered, whether it runs or not, and the segments where it belongs. ``guest`` is a
+    name or UUID: the UUID once the guest was seen."""
+
+    name: str
+    guest: str
+    mac: str
+    network: str
+    segments: tuple[int, ...]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BarredView:
+    """A vNIC that is plugged in and kept out."""
+
+    guest: str
+    mac: str
+    host: str
+    ofport: int
+    reason: str
+
+
+def memberships(group: PortGroup, network: NetworkView, network_vlan: int) -> tuple[Membership, ...]:
+    """What a vNIC of the portgroup is a member of, in the order of the tags."""
+    access = not group.trunk
+    found = []
+    for vlan in sorted(group.vlans(network_vlan)):
+        segment = network.segment(vlan)
+        if segment is None:
+            continue
+        native = vlan == group.native
+        untagged_out = access or (native and group.native_mode == "untagged")
+        found.append(Membership(segment, access or native, None if access else vlan, None if untagged_out else vlan))
+    return tuple(found)

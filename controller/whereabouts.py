@@ -1,0 +1,147 @@
+"""Who is where and how busy, read from many switches at once: one that does not answer is named, and keeps no other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from controller.api.whereabouts import Counters, Fdb, FdbEntry, PortCounters, Unread
+from controller.desired import HOSTS, SEGMENTS
+from controller.errors import HostError, no_such
+from controller.fabric import segment_name
+from controller.flow_view import decode
+from controller.model.network import NetworkSpec
+from controller.model.port import PortStatus
+from controller.openflow import messages
+from controller.openflow.actions import SetField
+from controller.openflow.decode_flow import FlowDesc
+from controller.openflow.decode_ports import PortStats, decode_port_stats
+from controller.openflow.messages import Multipart
+from controller.openflow.oxm import FIELDS, format_value
+from controller.pipeline.cookies import OWNER_BITS, arrived_port, learned_cookie, learned_of
+from controller.pipeline.fields import OUT, PEER, RegisterField
+from controller.pipeline.ports import TUNNEL_PORTS, TUNNELS, UPLINK_FIRST
+from controller.tracing.tracer import Tracing
+
+_PATIENCE = 5.0  # seconds for one of many hosts
+_AT_ONCE = 64  # hosts that are read at the same time
+MOST_ENTRIES = 20_000
+_EVERY_PORT = messages.ANY.to_bytes(4, "big") + bytes(4)
+_LEARNED = "learned"
+
+_Vnics = Mapping[tuple[str | None, int | None], tuple[str, PortStatus]]
+"""Name and status of vNICs by host and OpenFlow port."""
+
+
+class Whereabouts(Tracing):
+    """Traces, inspection, and what is asked of many switches."""
+
+    async def fdb(self, network: str) -> Fdb:
+        """Everybody who is known in a network. Raises NotFound."""
+        spec = self._desired.networks.get(network)
+        if spec is None:
+            raise no_such("Network", network, self._desired.networks)
+        members = {name: s for name, s in self._desired.statuses.items() if s.network == network}
+        entries = [entry for status in members.values() for entry in _known(status, spec)]
+        numbers = self._desired.numbers(SEGMENTS)
+        vlans = {numbers[called]: vlan for vlan in spec.vlans()
+                 if (called := segment_name(network, vlan)) in numbers}  # fmt: skip
+        table = next(n for t, n in self._engine.pipeline.number.items() if t.name == _LEARNED)
+        request = messages.flow_desc_request(table, learned_cookie(0), OWNER_BITS)
+        carriers = {s.host for s in members.values() if s.state == "active" and s.host in self._coordinator.agents}
+        bodies, unread = await self._read_many((host for host in carriers if host is not None), request)
+        for host, body in bodies.items():
+            try:
+                flows = await asyncio.to_thread(decode, body)
+            except HostError as error:
+                unread.append(Unread(host, error.what))
+                continue
+            entries += self._learned(host, flows, vlans)
+        entries.sort(key=lambda entry: (entry.vlan, entry.mac, entry.host or ""))
+        return Fdb(network, entries[:MOST_ENTRIES], unread, max(0, len(entries) - MOST_ENTRIES))
+
+    async def counters(self, host: str | None) -> Counters:
+        """The counters of every port of every host, or of one. Raises NotFound."""
+        if host is not None:
+            self._agent(host)
+        names = [host] if host is not None else list(self._coordinator.agents)
+        request = messages.multipart_request(Multipart.PORT_STATS, _EVERY_PORT)
+        bodies, unread = await self._read_many(names, request)
+        now = time.monotonic()
+        vnics: _Vnics = {(s.host, s.ofport): (name, s) for name, s in self._desired.statuses.items()}
+        found: list[PortCounters] = []
+        for name, body in bodies.items():
+            try:
+                stats = decode_port_stats(body)
+            except HostError as error:
+                unread.append(Unread(name, error.what))
+                continue
+            found += self._counted(name, stats, vnics)
+        return Counters(now, found, unread)
+
+    async def _read_many(self, hosts: Iterable[str], request: bytes) -> tuple[dict[str, bytes], list[Unread]]:
+        """What each host answers, by name; and who does not."""
+        places = asyncio.Semaphore(_AT_ONCE)
+
+        async def read(host: str) -> tuple[str, bytes | Unread]:
+            try:
+                async with places, asyncio.timeout(_PATIENCE):
+                    return host, await self._agent(host).switch.read(request)
+            except HostError as error:
+                return host, Unread(host, error.what)
+            except TimeoutError:
+                return host, Unread(host, f"does not answer within {_PATIENCE:g} s")
+
+        answers = await asyncio.gather(*(read(host) for host in sorted(hosts)))
+        return (
+            {host: answer for host, answer in answers if isinstance(answer, bytes)},
+            [answer for _, answer in answers if isinstance(answer, Unread)],
+        )
+
+    def _learned(self, host: str, flows: Iterable[FlowDesc], vlans: Mapping[int, int]) -> Iterator[FdbEntry]:
+        names = self.names(host)
+        hosts = {number: name for name, number in self._desired.numbers(HOSTS).items()}
+        guests = {s.ofport: s.vm or s.vm_uuid for s in self._desired.statuses.values() if s.host == host}
+        for flow in flows:
+            segment, _ = learned_of(flow.cookie)
+            mac = next((value for field, value, _ in flow.match.terms if field.name == "eth_dst"), None)
+            if mac is None or segment not in vlans or arrived_port(flow.cookie) is not None:
+                continue
+            out, peer = _register(flow, OUT), _register(flow, PEER)
+            port = f"tunnel to {hosts.get(peer, peer)}" if out == TUNNELS else names.port(out)
+            ofport = out if out and out != TUNNELS else None
+            yield FdbEntry(
+                format_value(FIELDS["eth_dst"], mac), vlans[segment], "learned", host, port, ofport,
+                guests.get(ofport) if ofport is not None else None, [], "learned", flow.duration_s, flow.packets,
+            )  # fmt: skip
+
+    def _counted(self, host: str, stats: Mapping[int, PortStats], vnics: _Vnics) -> Iterator[PortCounters]:
+        names = self.names(host)
+        for ofport, each in stats.items():
+            name, status = vnics.get((host, ofport), (None, None))
+            tunnel, uplink = ofport in TUNNEL_PORTS.values(), UPLINK_FIRST <= ofport < TUNNELS
+            yield PortCounters(
+                host, names.port(ofport), ofport,
+                "vnic" if status is not None else "tunnel" if tunnel else "uplink" if uplink else "other",
+                name, (status.vm or status.vm_uuid) if status is not None else None,
+                status.mac if status is not None else None, status.network if status is not None else None,
+                each.rx_packets, each.rx_bytes, each.tx_packets, each.tx_bytes, each.rx_dropped, each.tx_dropped,
+            )  # fmt: skip
+
+
+def _known(status: PortStatus, network: NetworkSpec) -> Iterator[FdbEntry]:
+    group = network.portgroup(status.portgroup) if status.portgroup is not None else None
+    for vlan in sorted(group.vlans(network.untagged_vlan)) if group is not None else [network.untagged_vlan]:
+        yield FdbEntry(
+            status.mac, vlan, "vnic", status.host, status.tap, status.ofport, status.vm or status.vm_uuid,
+            list(status.addresses), status.state,
+        )  # fmt: skip
+
+
+def _register(flow: FlowDesc, wanted: RegisterField) -> int:
+    """What a learned flow writes into a register field; 0 when it does not."""
+    for action in flow.actions:
+        if isinstance(action, SetField) and action.field.name == f"reg{wanted.register}":
+            return (action.value & wanted.mask) >> wanted.start
+    return 0

@@ -1,0 +1,269 @@
+"""Measure a fleet on this machine: how soon new guests talk, how soon many do, each beside a plain NORMAL bridge."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import select
+import selectors
+import socket
+import statistics
+import struct
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from ipaddress import IPv4Address
+
+from . import netns as ns
+from .capture import open_raw
+from .host import Host
+from .lab import Lab
+from .light import LightGuest
+from .nic import Nic, random_mac
+from .run import LabError, say, wait_for
+
+NETWORK = "kind: Network\nname: bench\nmode: isolated\n"
+OURS, PLAIN = "br-int", "br-norm"
+TARGET = {OURS: "10.90.255.1", PLAIN: "10.91.255.1"}
+TARGET_MAC = {OURS: "52:54:00:be:0c:01", PLAIN: "52:54:00:be:0c:02"}
+_ARP = 0x0806
+_EVERY = 0.002  # seconds between the questions of a guest that waits for its first answer
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: seconds as they were measured, and the baseline's."""
+
+    name: str
+    taken: Sequence[float]
+    baseline: Sequence[float]
+
+    def words(self) -> list[str]:
+        median, base = statistics.median(self.taken), statistics.median(self.baseline)
+        ratio = f"{median / base:.2f}" if base > 0 else "-"
+        return [self.name, str(len(self.taken)), *map(_ms, (median, p99(self.taken), base, p99(self.baseline))), ratio]
+
+
+def p99(values: Sequence[float]) -> float:
+    """The smallest value that 99 of 100 do not exceed; of fewer than 100 values the largest."""
+    ordered = sorted(values)
+    return ordered[-(-99 * len(ordered) // 100) - 1]
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    begun = time.monotonic()
+    with Lab(args.name, args.hosts, libvirt=False) as lab:
+        lab.controller.start()
+        lab.controller.apply(_without_uplinks(lab.fleet_yaml()) + "---\n" + NETWORK)
+        for host in lab.hosts.values():
+            host.wait_bridge(OURS)
+            host.add_bridge(PLAIN, fail_mode="standalone")
+            host.vsctl("add-port", PLAIN, "eth2")
+        for bridge, address in TARGET.items():
+            lab.start_light("h1", f"target-{bridge}", [_target(bridge, address)], bridge)
+        rows = [_newcomers(lab, args.guests), _crowd(lab, args.crowd, args.rounds)]
+    print_table(["what", "n", "median", "p99", "baseline", "its p99", "ratio"], [row.words() for row in rows])
+    say(f"taken in {time.monotonic() - begun:.0f} s; the baselines are of bridges that only do NORMAL")
+    return 0
+
+
+def _target(bridge: str, address: str) -> Nic:
+    """The vNIC that all others ask for."""
+    return Nic("bench", None, TARGET_MAC[bridge], (f"{address}/16",))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--name", default="bn", metavar="PREFIX", help="the lab's name (default bn)")
+    parser.add_argument("--hosts", type=_positive, default=3, metavar="N", help="hosts of the fleet (default 3)")
+    parser.add_argument("--guests", type=_positive, default=50, metavar="N", help="guests that start one by one (50)")
+    parser.add_argument("--crowd", type=_positive, default=200, metavar="N", help="guests of one host (default 200)")
+    parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="restarts of its switch (default 3)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 200:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 200")
+    return int(text)
+
+
+def print_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
+    for line in (head, *lines):
+        first, *others = (word.ljust(width) if n == 0 else word.rjust(width)
+                          for n, (word, width) in enumerate(zip(line, widths, strict=True)))  # fmt: skip
+        print("  ".join([first, *others]))
+
+
+def _without_uplinks(fleet: str) -> str:
+    """The hosts' documents without uplinks: their interfaces are the plain bridges'."""
+    return re.sub(r"uplinks:\n(  .*\n)+", "", fleet)
+
+
+# -- guests that come one by one
+
+
+def _newcomers(lab: Lab, count: int) -> Row:
+    """From the end of the transaction that adds a guest's port to the guest's first answer from another one."""
+    say(f"{count} guests start one by one, on {len(lab.hosts)} hosts")
+    hosts = list(lab.hosts.values())
+    taken: dict[str, list[float]] = {OURS: [], PLAIN: []}
+    for bridge, seconds in taken.items():
+        for host in hosts:  # the hosts learn each other's addresses on the underlay
+            _newcomer(lab, host, bridge, 250)
+        seconds += [_newcomer(lab, hosts[n % len(hosts)], bridge, n) for n in range(count)]
+    return Row("new guest: port added -> first answer", taken[OURS], taken[PLAIN])
+
+
+def _newcomer(lab: Lab, host: Host, bridge: str, number: int) -> float:
+    """Seconds that one guest waits; it is gone afterwards."""
+    space, port, mac = f"{lab.name}-newcomer", "newcomer", random_mac()
+    address = f"{TARGET[bridge].rsplit('.', 2)[0]}.1.{number % 254 + 1}"
+    lines = [
+        f"netns add {space}",
+        f"link add {port} netns {host.netns} type veth peer eth0 netns {space} address {mac}",
+    ]
+    with lab.state.edit() as state:
+        state.namespaces.append(space)
+    try:
+        ns.ip_batch(lines)
+        ns.ip_batch([f"link set {port} up"], host.netns)
+        ns.ip_batch(["link set eth0 up"], space)
+        ids = {"attached-mac": f'"{mac}"', "iface-id": str(uuid.uuid4()), "vm-id": str(uuid.uuid4()),
+               "iface-status": "active", "port-profile": '"bench:default"'}  # fmt: skip
+        columns = [f"external_ids:{key}={value}" for key, value in ids.items()]
+        with open_raw(space, "eth0") as raw:
+            host.vsctl("--no-wait", "add-port", bridge, port, "--", "set", "Interface", port, *columns)
+            begun = time.monotonic()
+            _ask_until_answered(raw, mac, address, TARGET[bridge])
+            return time.monotonic() - begun
+    finally:
+        host.vsctl("--if-exists", "del-port", port)
+        ns.ip_batch_forced([f"link del {port}"], host.netns)
+        ns.ip_batch_forced([f"netns del {space}"])
+        with lab.state.edit() as state:
+            state.namespaces.remove(space)
+
+
+def _ask_until_answered(raw: socket.socket, mac: str, address: str, target: str) -> None:
+    question, answered = arp_question(mac, address, target), _answer_from(target)
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline:
+        raw.send(question)
+        until = time.monotonic() + _EVERY
+        while (left := until - time.monotonic()) > 0:
+            if select.select([raw], [], [], left)[0] and answered(raw.recv(2048)):
+                return
+    raise LabError(f"a new guest had no answer in {_PATIENCE:.0f} s")
+
+
+def arp_question(mac: str, address: str, target: str, to: str = "ff:ff:ff:ff:ff:ff") -> bytes:
+    """RFC 826: a frame that asks who has the target."""
+    own = bytes.fromhex(mac.replace(":", ""))
+    body = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + own + IPv4Address(address).packed
+    body += bytes(6) + IPv4Address(target).packed
+    return (bytes.fromhex(to.replace(":", "")) + own + struct.pack("!H", _ARP) + body).ljust(60, b"\0")
+
+
+def _answer_from(target: str) -> Callable[[bytes], bool]:
+    """Whether a frame is an ARP reply of the target."""
+    start, sender = struct.pack("!HHHBBH", _ARP, 1, 0x0800, 6, 4, 2), IPv4Address(target).packed
+    return lambda frame: frame[12:22] == start and frame[28:32] == sender
+
+
+# -- many guests on a switch that lost its flows
+
+
+def _crowd(lab: Lab, count: int, rounds: int) -> Row:
+    """From the moment that a switch without flows is connected until all its guests had an answer.
+
+    The baseline is as long as all guests of a plain bridge take on the same host while nothing happens.
+    """
+    host = lab.hosts["h1"]
+    say(f"{count} guests on one host, {rounds} restarts of its switch")
+    taken: dict[str, list[float]] = {PLAIN: [], OURS: []}
+    for bridge, seconds in taken.items():
+        net = TARGET[bridge].rsplit(".", 2)[0]
+        nics = [Nic("bench", addresses=(f"{net}.2.{n + 1}/16",)) for n in range(count)]
+        crowd = lab.start_lights(host.name, [(f"crowd{n}", [nic]) for n, nic in enumerate(nics)], bridge)
+        with _questions(crowd, bridge) as questions:
+            _all_answered(questions, bridge)
+            for _ in range(rounds):
+                begun = _restarted(lab, host) if bridge == OURS else time.time()
+                seconds.append(_all_answered(questions, bridge) - begun)
+        lab.stop_lights(crowd)
+    return Row(f"{count} guests: switch connected -> all answered", taken[OURS], taken[PLAIN])
+
+
+def _restarted(lab: Lab, host: Host) -> float:
+    """Kill the switch, start it without a flow; returns when the controller says that it connected, as Unix time."""
+    position = lab.controller.log.stat().st_size
+    host.kill("ovs-vswitchd")
+    host.start("ovs-vswitchd")
+    return _connected(lab, host.name, position)
+
+
+def _connected(lab: Lab, host: str, position: int) -> float:
+    """When the controller says that the host's switch connected, in the log from this position on; Unix time."""
+    line = re.compile(rf"^(\S+ [\d:]+),(\d+) .*\b{host}: OpenFlow connected", re.MULTILINE)
+
+    def look() -> float | None:
+        found = line.search(lab.controller.log.read_bytes()[position:].decode(errors="replace"))
+        return datetime.fromisoformat(found[1]).timestamp() + int(found[2]) / 1000 if found else None
+
+    return wait_for(f"{host} connected", look, _PATIENCE, every=0.005)
+
+
+@contextmanager
+def _questions(crowd: Sequence[LightGuest], bridge: str) -> Iterator[dict[socket.socket, bytes]]:
+    """Each guest's wire, and what it asks there: the target's own MAC, for broadcasts of so many to so many would be
+    all that is measured."""
+    with ExitStack() as stack:
+        found = {}
+        for guest in crowd:
+            raw, nic = stack.enter_context(open_raw(guest.netns, "eth0")), guest.nics[0]
+            found[raw] = arp_question(nic.mac, nic.addresses[0].split("/")[0], TARGET[bridge], TARGET_MAC[bridge])
+        yield found
+
+
+def _all_answered(questions: Mapping[socket.socket, bytes], bridge: str) -> float:
+    """Every guest asks until it is answered; returns when the last one was, as Unix time."""
+    answered, waiting = _answer_from(TARGET[bridge]), set(questions)
+    with selectors.DefaultSelector() as selector:
+        for raw in waiting:
+            while select.select([raw], [], [], 0)[0]:  # answers to what was asked before
+                raw.recv(2048)
+            selector.register(raw, selectors.EVENT_READ)
+        deadline = time.monotonic() + _PATIENCE
+        while waiting and time.monotonic() < deadline:
+            for raw in waiting:
+                raw.send(questions[raw])
+            until = time.monotonic() + 5 * _EVERY
+            while waiting and (left := until - time.monotonic()) > 0:
+                for key, _ in selector.select(left):
+                    raw = key.fileobj  # type: ignore[assignment]
+                    if answered(raw.recv(2048)) and raw in waiting:
+                        waiting.discard(raw)
+                        selector.unregister(raw)
+        if waiting:
+            raise LabError(f"{len(waiting)} of {len(questions)} guests had no answer in {_PATIENCE:.0f} s")
+        return time.time()
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except LabError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,119 @@
+"""What doctor finds in fleets that are wrong in one way each."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from pathlib import Path
+
+import pytest
+from coordinated import Fleet, coordinated, hosts_thread, plug
+from ovsdb_servers import idl_thread, run, until, vswitch
+from plugs_in import PlugsIn
+
+from controller.api.operations import Finding
+from controller.doctor import _about_ovs
+from controller.errors import NotFound
+
+HOST = "{{kind: Host, name: {}, ovsdb: '{}'{}}}"
+WEB = "{kind: Network, name: web, mode: isolated}"
+
+
+async def found(fleet: Fleet, host: str | None = None) -> dict[str, list[Finding]]:
+    """By check, without what is only good to know."""
+    findings: dict[str, list[Finding]] = {}
+    for finding in await fleet.operations.doctor(host):
+        if finding.severity != "info":
+            findings.setdefault(finding.check, []).append(finding)
+    return findings
+
+
+def test_a_fleet_of_which_nothing_can_be_reached(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            await fleet.apply(HOST.format("kvm1", "tcp:192.0.2.1:6640", ", tunnel_ip: 192.0.2.1, underlay_mtu: 9000"))
+            await fleet.apply(HOST.format("kvm2", "tcp:192.0.2.2:6640", ", tunnel_ip: 192.0.2.2"))
+            findings = await found(fleet)
+            assert set(findings) == {"connection", "mtu"}
+            assert sorted(each.place for each in findings["connection"]) == [
+                "Host kvm1: openflow", "Host kvm1: ovsdb", "Host kvm2: openflow", "Host kvm2: ovsdb",
+            ]  # fmt: skip
+            assert all(each.remedy and each.host in {"kvm1", "kvm2"} for each in findings["connection"])
+            assert "lets 1450 bytes through its tunnels, others 8950" in findings["mtu"][0].what
+            assert {each.host for each in (await found(fleet, "kvm2"))["connection"]} == {"kvm2"}
+            clocks = [each for each in await fleet.operations.doctor(None) if each.check == "clock"]
+            assert "unknown" in clocks[0].what
+            with pytest.raises(NotFound, match="did you mean kvm2"):
+                await fleet.operations.doctor("kwm2")
+
+    run(main())
+
+
+def test_a_host_that_is_right_and_then_is_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        with vswitch(tmp_path / "kvm1") as server, hosts_thread() as connect, idl_thread() as thread:
+            async with coordinated(tmp_path, connect) as fleet:
+                vswitchd = PlugsIn(server, thread)
+                applied = await fleet.apply(f"{HOST.format('kvm1', server.remote, '')}\n---\n{WEB}")
+                switch = fleet.connect("kvm1")
+                await fleet.confirmed(applied)
+                assert await found(fleet) == {}
+
+                def type_there(*words: str) -> None:
+                    subprocess.run(["ovs-vsctl", "--no-wait", f"--db={server.remote}", *words], check=True)
+
+                plug(server)
+                await asyncio.to_thread(type_there, "set-fail-mode", "br-int", "standalone")
+                await asyncio.to_thread(type_there, "add-port", "br-int", "stray0")
+                agent = fleet.coordinator.agents["kvm1"]
+                await until(lambda: agent.ovsdb.repairs, "it is put right")
+                await until(lambda: "stray0" in fleet.coordinator.guests.hosts["kvm1"].vnics, "the stray is seen")
+                switch.disconnect()
+                await until(lambda: agent.switch.peer is None, "the switch is gone")
+                applied = await fleet.apply(HOST.format("kvm2", "tcp:192.0.2.2:6640", ""))
+                await until(lambda: fleet.coordinator.judged >= applied, "the guest is judged")
+                findings = await found(fleet, "kvm1")
+                assert set(findings) == {"connection", "drift", "strays", "tunnel", "vnic"}
+                assert [each.place for each in findings["connection"]] == ["Host kvm1: openflow"]
+                assert "stray0" in findings["strays"][0].what
+                assert "del-port br-int stray0" in findings["strays"][0].remedy
+                await vswitchd.stop()
+
+    run(main())
+
+
+def test_tunnels_and_wires_that_join_nobody(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            for name, address in (("kvm1", "192.0.2.1"), ("kvm2", "192.0.2.2"), ("kvm3", "2001:db8::3")):
+                await fleet.apply(HOST.format(name, f"unix:/{name}", f", tunnel_ip: '{address}', underlay_mtu: 9000"))
+            await fleet.apply("{kind: Network, name: lan, mode: bridge, physical_network: phys9}")
+            findings = await found(fleet)
+            assert [each.place for each in findings["tunnel"]] == ["Host kvm3"]
+            assert "has a tunnel address of IPv6, others of IPv4" in findings["tunnel"][0].what
+            assert [(each.place, each.what) for each in findings["network"]] == [
+                ("Network lan", "no host has an uplink to phys9")
+            ]
+
+    run(main())
+
+
+def test_a_row_that_makes_no_sense_is_found(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            await fleet.apply(WEB)
+            row = {"name": "bad", "spec": '{"mode": "no such"}', "status": "{}", "generation": 1, "deleting": False}
+            await fleet.store.execute([{"op": "insert", "table": "Network", "row": row}], 5)
+            await until(lambda: "bad" in fleet.store.rows("Network"), "the row is seen")
+            [finding] = (await found(fleet))["store"]
+            assert finding.place == "Network bad"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [("2.13.1", 2), ("2.17.5", 2), ("2.17.6", 1), ("3.1.0", 1), ("3.1.1", 0), ("3.3.0", 0), ("what?", 0)],
+)
+def test_versions_that_are_known_to_be_bad(version: str, told: int) -> None:
+    assert len(list(_about_ovs(version))) == told

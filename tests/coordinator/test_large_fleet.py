@@ -1,0 +1,122 @@
+"""Every look at a fleet of 400 hosts and 2,000 guests is quick, through the real API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from coordinated import Fleet, coordinated
+from ovsdb_servers import run, until
+
+from controller.api.app import create_app
+from controller.api.server import ApiServer
+from controller.cli.client import Address, Client
+from controller.desired import SEGMENTS
+from controller.model.port import port_name
+from controller.openflow.messages import Multipart
+from controller.pipeline.cookies import learned_cookie
+from controller.store.rows import PutStatus
+
+HOSTS, GUESTS, NETWORKS = 400, 2000, 20
+LEARNED = 50  # MACs on each host that carries the network
+PATIENCE = 3.0
+"""Seconds of one look on a loaded machine; an idle one takes a tenth of them."""
+
+LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "get hosts": ("/hosts", {"limit": 5000}),
+    "get networks": ("/networks", {}),
+    "port list": ("/ports", {"limit": 5000}),
+    "port list of a host": ("/ports", {"host": "kvm007"}),
+    "describe a host": ("/hosts/kvm007", {}),
+    "events": ("/events", {"limit": 5000}),
+    "events of a host": ("/events", {"about": "kvm007", "last": 10}),
+    "doctor": ("/doctor", {"limit": 5000}),
+    "doctor of a host": ("/doctor", {"host": "kvm007"}),
+    "fdb": ("/networks/net3/fdb", {}),
+    "counters": ("/counters", {}),
+    "unknown switches": ("/unknown-switches", {}),
+}
+
+
+async def fill(fleet: Fleet) -> None:
+    """Hosts that nobody reaches, whose guests were seen before."""
+    hosts = (
+        f"{{kind: Host, name: kvm{n:03}, ovsdb: 'tcp:192.0.{n // 250}.{n % 250 + 1}:6640', "
+        f"tunnel_ip: 192.0.{n // 250}.{n % 250 + 1}}}" for n in range(HOSTS)
+    )  # fmt: skip
+    networks = (f"{{kind: Network, name: net{n}, mode: isolated}}" for n in range(NETWORKS))
+    await fleet.apply("\n---\n".join([*hosts, *networks]))
+    for start in range(0, GUESTS, 500):
+        await fleet.store.commit([_seen(n) for n in range(start, start + 500)], within=60)
+
+
+def _seen(number: int) -> PutStatus:
+    uuid, mac = f"00000000-0000-4000-8000-{number:012}", f"52:54:00:00:{number // 256:02x}:{number % 256:02x}"
+    status = {
+        "vm_uuid": uuid, "vm": f"guest{number}", "mac": mac, "host": f"kvm{number % HOSTS:03}",
+        "tap": f"vnet{number // HOSTS}", "ofport": number // HOSTS + 1, "iface_id": uuid, "portgroup": "default",
+        "network": f"net{number % NETWORKS}", "state": "active", "addresses": [f"10.0.{number // 250}.{number % 250}"],
+    }  # fmt: skip
+    return PutStatus("Port", port_name(uuid, mac), status, create=True)
+
+
+def answer_all(fleet: Fleet) -> None:
+    """From here on every host's switch answers, with its ports' counters and with what it has learned in a network."""
+    segment = fleet.store.numbers(SEGMENTS)["net3/0"]
+    ports = b"".join(struct.pack("!H2xIII8Q", 80, port, 0, 0, *range(8)) for port in range(1, 8))
+    match = bytes.fromhex("0001000e80000606020000000001") + bytes(2)
+    learned = struct.pack("!H2xB11xQ", 48, 0, learned_cookie(segment)) + match + bytes.fromhex("0000000400000000")
+
+    async def read(request: bytes) -> bytes:
+        await asyncio.sleep(0.001)
+        return ports if int.from_bytes(request[8:10], "big") == Multipart.PORT_STATS else learned * LEARNED
+
+    for agent in fleet.coordinator.agents.values():
+        agent.switch.read = read  # type: ignore[method-assign]
+
+
+def look(client: Client, path: str, query: dict[str, Any]) -> tuple[float, Any]:
+    """Seconds, and the answer."""
+    start = time.monotonic()
+    answer = client.get(path, **query)
+    return time.monotonic() - start, answer
+
+
+def test_every_look_is_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            await fill(fleet)
+            coordinator, loop = fleet.coordinator, asyncio.get_running_loop()
+            answer_all(fleet)
+            await until(lambda: coordinator.judged >= coordinator.sequence, "every vNIC was judged", within=50)
+
+            def call(coroutine: Coroutine[Any, Any, Any]) -> Any:
+                return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+
+            api = ApiServer(create_app(call, fleet.operations), tmp_path / "api.sock", None)
+            api.start()
+            client = Client(Address(path=str(tmp_path / "api.sock")))
+            try:
+                found = {}
+                for name, (path, query) in LOOKS.items():
+                    found[name] = min([await asyncio.to_thread(look, client, path, query) for _ in range(2)],
+                                      key=lambda pair: pair[0])  # fmt: skip
+            finally:
+                await asyncio.to_thread(api.stop)
+        with capsys.disabled():
+            print(json.dumps({name: round(seconds * 1000) for name, (seconds, _) in found.items()}))
+        assert len(found["port list"][1]["items"]) == GUESTS
+        carriers = {number % HOSTS for number in range(GUESTS) if number % NETWORKS == 3}
+        assert len(found["fdb"][1]["entries"]) == GUESTS // NETWORKS + LEARNED * len(carriers)
+        assert len(found["counters"][1]["ports"]) == 7 * HOSTS
+        assert found["events"][1]["total"] >= GUESTS
+        assert found["doctor"][1]["total"] >= 2 * HOSTS
+        assert {name: seconds for name, (seconds, _) in found.items() if seconds > PATIENCE} == {}
+
+    run(main(), within=110)

@@ -1,0 +1,158 @@
+"""What is really there, read from the hosts' OVSDB and libvirt alone, and what the topology says is there.
+
+Both are told as facts: (what, host, ...). A graph that tells the truth has the same facts, no more and no fewer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from xml.etree import ElementTree as Xml
+
+import libvirt
+from labkit.host import Host
+
+Fact = tuple[Any, ...]
+Row = Mapping[str, Any]
+
+MARK = "fleetswitch"
+_TABLES = {
+    "Bridge": ("name", "ports", "external_ids"), "Port": ("_uuid", "name", "interfaces"),
+    "Interface": ("_uuid", "name", "type", "ofport", "options", "external_ids", "link_state"),
+}  # fmt: skip
+
+
+def reality(hosts: Iterable[Host]) -> set[Fact]:
+    """The facts of these hosts, all read at once."""
+    hosts = list(hosts)
+    with ThreadPoolExecutor(2 * len(hosts)) as pool:
+        found = [*pool.map(_of_ovsdb, hosts), *pool.map(_of_libvirt, hosts)]
+    return set().union(*found)
+
+
+def _of_ovsdb(host: Host) -> set[Fact]:
+    asked: list[str] = []
+    for table, columns in _TABLES.items():
+        asked += ["--", f"--columns={','.join(columns)}", "list", table]
+    answers = host.vsctl("--format=json", *asked).splitlines()
+    bridges, ports, interfaces = ([_row(table, data) for data in table["data"]] for table in map(json.loads, answers))
+    port_of = {port["_uuid"]: port for port in ports}
+    interface_of = {interface["_uuid"]: interface for interface in interfaces}
+    found: set[Fact] = set()
+    on: dict[str, str] = {}  # a port's bridge
+    ours = [bridge for bridge in bridges if MARK in bridge["external_ids"]]
+    for bridge in ours:
+        found.add(("bridge", host.name, bridge["name"]))
+        for port in (port_of[uuid] for uuid in _set(bridge["ports"])):
+            on[port["name"]] = bridge["name"]
+    for bridge in ours:
+        for uuid in _set(bridge["ports"]):
+            for interface in (interface_of[i] for i in _set(port_of[uuid]["interfaces"])):
+                if interface["name"] != bridge["name"]:
+                    found |= _of_interface(host.name, bridge["name"], interface, on)
+    return found
+
+
+def _of_interface(host: str, bridge: str, row: Row, on: Mapping[str, str]) -> set[Fact]:
+    """What an interface on a bridge of ours is: a vNIC unless we made it."""
+    ids, options = row["external_ids"], row["options"]
+    if MARK not in ids:
+        return {("vnic", host, bridge, row["name"], row["ofport"], ids.get("attached-mac"), ids.get("vm-id"))}
+    if row["type"] == "patch":
+        pair = sorted((bridge, on[options["peer"]]))
+        return {("patch", host, *pair)}
+    if row["type"] == "":
+        return {("uplink", host, bridge, row["name"], "up" if row["link_state"] == "up" else "down")}
+    # Those of the other encapsulations take in what others send; a host of the lab is reached by geneve.
+    return {("tunnel", host, bridge, row["type"], options["local_ip"])} if row["type"] == "geneve" else set()
+
+
+def _of_libvirt(host: Host) -> set[Fact]:
+    connection = libvirt.openReadOnly(host.libvirt_uri)
+    try:
+        nets = connection.listAllNetworks(libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE)
+        found: set[Fact] = {("network", host.name, net.name(), net.UUIDString()) for net in nets}
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            try:
+                text = domain.XMLDesc()
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                continue  # it ended between the two questions
+            found.add(("guest", host.name, domain.name(), domain.UUIDString()))
+            for nic in Xml.fromstring(text).iterfind("devices/interface"):
+                mac, target = nic.find("mac"), nic.find("target")
+                assert mac is not None
+                assert target is not None
+                found.add(("libvirt's vnic", host.name, domain.name(), target.get("dev"), mac.get("address")))
+    finally:
+        connection.close()
+    return found
+
+
+def _row(table: Row, data: list[Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in zip(table["headings"], data, strict=True)}
+
+
+def _plain(value: Any) -> Any:
+    """RFC 7047, 5.1: atoms, and lists that begin with the word for what they are."""
+    match value:
+        case ["uuid", text]:
+            return text
+        case ["map", pairs]:
+            return dict(pairs)
+        case ["set", values]:
+            return [_plain(each) for each in values]
+    return value
+
+
+def _set(value: Any) -> list[str]:
+    """A set of one is written as its only member."""
+    return value if isinstance(value, list) else [value]
+
+
+def graph_facts(answer: Mapping[str, Any]) -> set[Fact]:
+    """The same facts as the topology (JSON, node-link) tells them. Where something is, its edges say."""
+    nodes = {node["id"]: node for node in answer["nodes"]}
+    near: dict[str, list[tuple[str, Row]]] = defaultdict(list)
+    for edge in answer["edges"]:
+        for one, other in ((edge["source"], edge["target"]), (edge["target"], edge["source"])):
+            near[one].append((edge["relation"], nodes[other]))
+    found: set[Fact] = set()
+    networks = [node for node in nodes.values() if node["kind"] == "network"]
+    for name, node in nodes.items():
+        around = near[name]
+        match node["kind"]:
+            case "host":
+                found |= {("network", node["name"], net["name"], net["uuid"]) for net in networks}
+                found |= {("bridge", node["name"], each["name"]) for relation, each in around if relation == "has"}
+                found |= {("guest", node["name"], each["name"], each["uuid"]) for relation, each in around
+                          if relation == "runs" and each["name"] is not None}  # fmt: skip
+            case "bridge":
+                found |= {("patch", node["host"], *sorted((node["name"], each["name"])))
+                          for relation, each in around if relation == "patch"}  # fmt: skip
+                for relation, each in around:
+                    if relation == "has" and each["kind"] == "uplink":
+                        found.add(("uplink", node["host"], node["name"], each["interface"], each["state"]))
+                    if relation == "has" and each["kind"] == "tunnel":
+                        found.add(("tunnel", node["host"], node["name"], each["type"], each["address"]))
+            case "vnic":
+                found |= _of_vnic(node, around)
+    return found
+
+
+def _of_vnic(node: Row, around: list[tuple[str, Row]]) -> set[Fact]:
+    guests = [each for relation, each in around if relation == "has"]
+    assert len(guests) == 1, (node, around)
+    guest = guests[0]
+    found: set[Fact] = set()
+    for relation, bridge in around:
+        if relation == "plugged":
+            host, name = bridge["host"], bridge["name"]
+            found.add(("vnic", host, name, node["interface"], node["ofport"], node["mac"], guest["uuid"]))
+            if guest["name"] is not None:  # of light guests, which are no libvirt's, only the UUID is known
+                found.add(("libvirt's vnic", host, guest["name"], node["interface"], node["mac"]))
+    return found

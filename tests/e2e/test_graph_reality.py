@@ -1,0 +1,110 @@
+"""The topology is what is there: after every change each vNIC, tunnel and uplink in it is found in the hosts' OVSDB and
+libvirt, and the other way round.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+from e2e_fleet import PATIENCE, Fleet
+from e2e_reality import graph_facts, reality
+from labkit import LightGuest, Nic, netns
+
+pytestmark = pytest.mark.lab
+HOSTS, PHYSNETS = 3, 2
+
+NETWORKS = """
+kind: Network
+name: cloud
+mode: isolated
+---
+kind: Network
+name: lan
+mode: bridge
+physical_network: physnet1
+vlan: 10
+"""
+LATE = "kind: Network\nname: late\nmode: bridge\nphysical_network: physnet2\n"
+REAL, HOT = "52:54:00:7b:00:01", "52:54:00:7b:00:02"
+
+
+@dataclass
+class Watcher:
+    """Holds the graph against reality after every event; ``seconds`` is how long each time it took to agree."""
+
+    fleet: Fleet
+    seconds: dict[str, float] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)  # of facts that were there at any time
+
+    def after(self, event: str, change: Callable[[], Any]) -> Any:
+        """Make the change; return what it returns when the graph has the facts that the hosts have."""
+        result = change()
+        ended = time.monotonic()
+        while True:
+            there = reality(self.fleet.hosts.values())
+            self.kinds |= {str(fact[0]) for fact in there}
+            told = graph_facts(self.fleet.client.get("/topology"))
+            if there == told:
+                self.seconds[event] = time.monotonic() - ended
+                return result
+            assert time.monotonic() - ended < PATIENCE, (
+                f"{event}: there and not told: {sorted(there - told, key=str)}; "
+                f"told and not there: {sorted(told - there, key=str)}"
+            )
+
+
+def uplinked(fleet: Fleet, host: str, *physical: str) -> Callable[[], None]:
+    """Apply a host of the lab with these of its uplinks alone."""
+    document = fleet.host_document(host)
+    document["uplinks"] = {name: uplink for name, uplink in document["uplinks"].items() if name in physical}
+    return lambda: fleet.apply(yaml.safe_dump(document))
+
+
+def test_what_is_told_is_there_and_what_is_there_is_told(fleet: Fleet) -> None:
+    watch = Watcher(fleet)
+    watch.after("two networks come", lambda: fleet.apply(NETWORKS))
+    lights: list[LightGuest] = []
+    for number in range(4):
+        nics = [
+            Nic("cloud", addresses=(f"10.8.0.{number + 1}/24",)),
+            Nic("lan", addresses=(f"10.9.0.{number + 1}/24",)),
+        ]
+        start = lambda n=number, nics=nics: fleet.lab.start_light(f"h{n % 2 + 1}", f"light{n}", nics)  # noqa: E731
+        lights.append(watch.after(f"light guest {number} starts", start))
+    text = "".join(light.ports_yaml() for light in lights)
+    watch.after("light guests are registered", lambda: fleet.apply(text))
+    guest = watch.after("a guest starts", lambda: fleet.real("h1", "real", [Nic("cloud", None, REAL)]))
+    watch.after("a vNIC is plugged in", lambda: guest.attach(Nic("lan", None, HOT)))
+    watch.after("it moves", lambda: guest.migrate("h2"))
+    watch.after("it moves back", lambda: guest.migrate("h1"))
+    watch.after("a vNIC is unplugged", lambda: guest.detach(HOT))
+    watch.after("a third network comes", lambda: fleet.apply(LATE))
+    for host in ("h1", "h3"):
+        watch.after(f"{host} loses an uplink", uplinked(fleet, host, "physnet1"))
+    watch.after("h3 loses the other", uplinked(fleet, "h3"))
+    for state in ("down", "up"):
+        line = f"link set eth2 {state}"
+        watch.after(f"h2's link goes {state}", lambda line=line: netns.ip_batch([line], fleet.hosts["h2"].netns))
+    watch.after("h1 has the uplink again", uplinked(fleet, "h1", "physnet1", "physnet2"))
+    watch.after("h3 is removed", lambda: fleet.delete([("Host", "h3")]))
+    watch.after("the guest's plug is pulled", guest.destroy)
+    watch.after("it boots again", lambda: guest.start(wait=False))
+    watch.after("h3 is there again", lambda: fleet.apply(yaml.safe_dump(fleet.host_document("h3"))))
+    watch.after("the third network goes", lambda: fleet.delete([("Network", "late")]))
+    watch.after("the guest is removed", guest.remove)
+    for number, light in enumerate(lights):
+        watch.after(f"light guest {number} ends", light.stop)
+    watch.after("their registrations go", lambda: fleet.delete(
+        [("Port", f"{light.name}-{index}") for light in lights for index in range(2)]
+    ))  # fmt: skip
+    took = sorted(watch.seconds.items(), key=lambda item: -item[1])
+    print("\n".join(f"{seconds:6.2f} s  {event}" for event, seconds in took))
+    kinds = {"bridge", "patch", "uplink", "tunnel", "network", "guest", "vnic", "libvirt's vnic"}
+    assert watch.kinds == kinds, "nothing was compared where nothing was seen"
+    assert statistics.median(watch.seconds.values()) <= 1.0, took

@@ -1,0 +1,87 @@
+"""Many guests: each of them talks, also after their switch lost everything; and scripts/bench measures how soon."""
+
+from __future__ import annotations
+
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from e2e_fleet import Fleet, eventually, installed, lab_name
+from e2e_frames import arp_request, ears, inside, is_arp
+from labkit import LightGuest, Nic, bench, netns, send
+
+pytestmark = pytest.mark.lab
+HOSTS, LIBVIRT = 3, False
+CROWD, OTHERS = 200, 25
+
+
+@pytest.fixture(scope="module")
+def crowd(fleet: Fleet) -> dict[str, LightGuest]:
+    """200 guests on h1, some on each other host."""
+    fleet.apply("kind: Network\nname: cloud\nmode: isolated\n")
+    return fleet.lights({
+        f"{host}-{n}": (host, [Nic("cloud", None, addresses=(f"10.15.{host[1]}.{n}/16",))])
+        for host in fleet.hosts
+        for n in range(1, (CROWD if host == "h1" else OTHERS) + 1)
+    })  # fmt: skip
+
+
+def everybody_talks(crowd: dict[str, LightGuest]) -> None:
+    """Each guest of h1 asks for another one, on this host or another, until it is answered."""
+    asked = {
+        f"h1-{n}": f"h{n % 3 + 1}-{n % OTHERS + 1}" if n % 3 else f"h1-{n % CROWD + 1}" for n in range(1, CROWD + 1)
+    }
+    address = {name: guest.nics[0].addresses[0].split("/")[0] for name, guest in crowd.items()}
+    with ears({name: inside(crowd[name]) for name in asked}, lambda frame: is_arp(frame, 2)) as at:
+
+        def ask(name: str) -> None:
+            other = asked[name]  # by its own MAC: broadcasts of so many to so many would flood the machine
+            mac, to = crowd[name].nics[0].mac, crowd[other].nics[0].mac
+            question = arp_request(mac, address[name], address[other], to)
+            send(crowd[name].netns, "eth0", question)
+
+        def silent() -> list[str]:
+            return [
+                name for name, other in asked.items()
+                if not any(is_arp(f, 2, sender=address[other]) for f in list(at[name].frames))
+            ]  # fmt: skip
+
+        with ThreadPoolExecutor(20) as pool:
+            eventually("everybody was answered", lambda: not [*pool.map(ask, silent())] or not silent())
+
+
+def test_each_of_two_hundred_guests_talks(crowd: dict[str, LightGuest]) -> None:
+    everybody_talks(crowd)
+
+
+def test_they_talk_again_after_their_switch_was_killed(fleet: Fleet, crowd: dict[str, LightGuest]) -> None:
+    host = fleet.hosts["h1"]
+    before = set(installed(host))
+    host.kill("ovs-vswitchd", signal.SIGKILL)
+    host.start("ovs-vswitchd")
+    netns.ip_batch([f"addr replace {host.tunnel_ip}/24 dev br-phy", "link set br-phy up"], host.netns)
+    eventually("flows are back", lambda: set(installed(host)) == before)
+    everybody_talks(crowd)
+
+
+def test_nothing_of_them_stays(fleet: Fleet, crowd: dict[str, LightGuest]) -> None:
+    gone = random.Random(5).sample(sorted(crowd), 60)
+    fleet.stop(crowd[name] for name in gone)
+    macs = {crowd[name].nics[0].mac for name in gone}
+    for host in fleet.hosts.values():
+        flows = host.ofctl("dump-flows", "br-int")
+        assert not any(mac in flows for mac in macs)
+        assert sum(guest.nics[0].mac in flows for name, guest in crowd.items() if name not in gone) == len(crowd) - 60
+
+
+def test_bench_measures_and_takes_its_lab_away(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--name", lab_name("b"), "--hosts", "2", "--guests", "2", "--crowd", "5", "--rounds", "1"]
+    assert bench.main(words) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in said[1:]] == [
+        "new guest: port added -> first answer",
+        "5 guests: switch connected -> all answered",
+    ]
+    assert all(line.split()[-1].replace(".", "").isdecimal() for line in said[1:])
+    assert not netns.exists(f"{lab_name('b')}-h1")

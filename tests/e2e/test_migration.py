@@ -1,0 +1,217 @@
+"""A real guest migrates while it is talked to, and while it talks: what is lost is what QEMU's own pause takes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pytest
+from e2e_fleet import Fleet, Pinging, eventually, installed, wait_ping
+from labkit import Capture, Frame, Guest, LabError, LightGuest, Nic, netns
+from labkit.capture import capture
+
+pytestmark = pytest.mark.lab
+
+LAB = "mi"
+NETWORKS = """
+kind: Network
+name: cloud
+mode: isolated
+---
+kind: Network
+name: lan
+mode: bridge
+physical_network: physnet1
+"""
+CLOUD, LAN = "52:54:00:92:00:01", "52:54:00:92:00:02"
+ADDRESS, ON_LAN = "10.9.0.9", "10.9.1.9"
+_SLOW = 16  # MiB/s: a copy that takes seconds
+_ATTEMPTS = 6  # of which the best to each host counts: a machine that is busy loses pings by itself
+_ECHO_PORT = 7  # of the guest's own echo service
+_ICMP, _ECHO, _REPLY = 1, 8, 0
+
+
+@pytest.fixture(scope="module")
+def peers(fleet: Fleet) -> dict[str, LightGuest]:
+    fleet.apply(NETWORKS)
+    return fleet.lights({
+        f"peer{n}": (f"h{n}", [Nic("cloud", None, addresses=(f"10.9.0.{n}/24",)),
+                               Nic("lan", None, addresses=(f"10.9.1.{n}/24",))])
+        for n in (1, 2)
+    })  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def real(fleet: Fleet, peers: dict[str, LightGuest]) -> Iterator[Guest]:
+    nics = [Nic("cloud", None, CLOUD, (f"{ADDRESS}/24",), mtu=1450), Nic("lan", None, LAN, (f"{ON_LAN}/24",))]
+    guest = fleet.real("h1", "real", nics)
+    fleet.wait_active([CLOUD, LAN])
+    yield guest
+    guest.remove()
+
+
+def other(guest: Guest) -> str:
+    return "h2" if guest.host.name == "h1" else "h1"
+
+
+def incoming(fleet: Fleet, mac: str) -> dict[str, object]:
+    return dict(fleet.port_of(mac)["status"].get("incoming") or {})
+
+
+@contextlib.contextmanager
+def moving(guest: Guest, bandwidth: int = _SLOW) -> Iterator[Future[None]]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(guest.migrate, other(guest), bandwidth=bandwidth)
+
+
+@dataclass
+class Story:
+    """What was seen of a migration: at each peer all pings, what the guest sent in its old place, and what it sent and
+    got in its new one."""
+
+    pings: dict[str, Capture] = field(default_factory=dict)
+    old: Capture = field(default_factory=Capture)
+    new: Capture = field(default_factory=Capture)
+
+    @property
+    def gone(self) -> float:
+        return self.old.frames[-1].time
+
+    @property
+    def back(self) -> float:
+        return self.new.frames[0].time
+
+    def lost(self, peer: str) -> list[Frame]:
+        """Its pings without an answer that were not sent while the guest stood still, but for the last, whose answers
+        were under way."""
+        frames = self.pings[peer].frames
+        answered = {_echo(frame)[1:] for frame in frames if _echo(frame)[0] == _REPLY}
+        asked = [frame for frame in frames if _echo(frame)[0] == _ECHO]
+        unanswered = [frame for frame in asked if _echo(frame)[1:] not in answered]
+        return [f for f in unanswered if not self.gone <= f.time <= self.back and f.time < asked[-1].time - 1.0]
+
+
+def _echo(frame: Frame) -> tuple[int, int, int]:
+    """Type, identifier and number of an ICMP echo (RFC 792)."""
+    found: tuple[int, int, int] = struct.unpack_from("!BxxxHH", frame.payload, 20)
+    return found
+
+
+def _is_echo(frame: Frame) -> bool:
+    return frame.ethertype == 0x0800 and frame.payload[9] == _ICMP and _echo(frame)[0] in {_ECHO, _REPLY}
+
+
+@contextlib.contextmanager
+def watching(fleet: Fleet, guest: Guest, peers: dict[str, LightGuest]) -> Iterator[Story]:
+    """A migration, and all that there was to be seen of it."""
+    story, to = Story(), fleet.hosts[other(guest)]
+    with contextlib.ExitStack() as stack:
+        for name, peer in peers.items():
+            story.pings[name] = stack.enter_context(capture(peer.netns, "eth0", _is_echo, outgoing=True))
+        own = guest.ports()[0]
+        story.old = stack.enter_context(capture(guest.host.netns, own, lambda frame: frame.src == CLOUD))
+        for peer in peers.values():
+            stack.enter_context(Pinging(peer, ADDRESS))
+        with moving(guest) as moved:
+            eventually("it is being copied", lambda: incoming(fleet, CLOUD).get("host") == to.name)
+            tap = str(incoming(fleet, CLOUD)["tap"])
+            story.new = stack.enter_context(
+                capture(to.netns, tap, lambda frame: CLOUD in {frame.src, frame.dst}, outgoing=True)
+            )
+            moved.result()
+        eventually("its rows have moved", lambda: moved_to(fleet, to.name))
+        last = len(story.new.frames) + 200
+        eventually("pings go on", lambda: len(story.new.frames) > last)
+        yield story
+    assert story.new.frames[0].src == CLOUD, "before it ran there, it heard nothing"
+
+
+def moved_to(fleet: Fleet, host: str) -> bool:
+    rows = [fleet.port_of(mac)["status"] for mac in (CLOUD, LAN)]
+    return all(row["host"] == host and row["state"] == "active" and "incoming" not in row for row in rows)
+
+
+def guests_pings(guest: Guest) -> int:
+    """How many of the pings that it sent until now had no answer; they end with this."""
+    code, said = guest.run("killall -INT ping; sleep 1; cat /tmp/pings")
+    numbers = re.search(r"(\d+) packets transmitted, (\d+) packets received", said)
+    assert code == 0, said
+    assert numbers is not None, said
+    assert int(numbers[2]) > 100
+    return int(numbers[1]) - int(numbers[2])
+
+
+def table(fleet: Fleet) -> dict[str, set[tuple[int, int]]]:
+    return {name: set(installed(host)) for name, host in fleet.hosts.items()}
+
+
+@pytest.fixture
+def connection(peers: dict[str, LightGuest], real: Guest) -> Iterator[socket.socket]:
+    """A TCP connection from a peer to the guest's echo service."""
+    wait_ping(peers["peer2"], ADDRESS)
+    found = netns.call_in(peers["peer2"].netns, lambda: socket.create_connection((ADDRESS, _ECHO_PORT), 20.0))
+    with found:
+        yield found
+
+
+def echoes(connection: socket.socket, text: bytes) -> bool:
+    connection.settimeout(30.0)
+    connection.sendall(text)
+    got = b""
+    while len(got) < len(text) and (more := connection.recv(4096)):
+        got += more
+    return got == text
+
+
+def test_a_migration_that_is_aborted_changes_nothing(
+    fleet: Fleet, peers: dict[str, LightGuest], real: Guest, connection: socket.socket
+) -> None:
+    for peer in peers.values():
+        wait_ping(peer, ADDRESS)
+    fleet.settle()
+    before, row = table(fleet), fleet.port_of(CLOUD)["status"]
+    with Pinging(peers["peer1"], ADDRESS) as one, Pinging(peers["peer2"], ADDRESS) as two:
+        with moving(real, bandwidth=1) as moved:
+            for mac in (CLOUD, LAN):
+                eventually("it is being copied", lambda mac=mac: incoming(fleet, mac).get("host") == other(real))
+            fleet.settle()
+            assert table(fleet) != before
+            assert fleet.port_of(CLOUD)["status"]["reason"] == f"is being copied to {other(real)}"
+            assert echoes(connection, b"while it is copied")
+            real.abort_migration()
+            with pytest.raises(LabError, match=r"abort|cancel"):
+                moved.result()
+        eventually("it stays", lambda: fleet.port_of(CLOUD)["status"] == row and not incoming(fleet, LAN))
+        fleet.settle()
+        assert table(fleet) == before
+        assert echoes(connection, b"and then")
+    assert len(one.lost) <= 1, one  # a busy machine loses one now and then, whatever is done
+    assert len(two.lost) <= 1, two
+
+
+def test_pings_and_connections_go_on_across_migrations(
+    fleet: Fleet, peers: dict[str, LightGuest], real: Guest, connection: socket.socket
+) -> None:
+    seen: list[str] = []
+    good: set[str] = set()
+    for _ in range(_ATTEMPTS):
+        real.run("ping -i 0.01 10.9.0.1 >/tmp/pings 2>&1 &")
+        with watching(fleet, real, peers) as story:
+            assert echoes(connection, b"a line" * 100)
+        lost = [len(story.lost(name)) for name in peers]
+        out = guests_pings(real)
+        pause = round((story.back - story.gone) * 1000)
+        seen.append(f"to {real.host.name}: stood still {pause} ms, peers lost {lost} beyond that, it lost {out}")
+        good |= {real.host.name} if max(*lost, out) <= 1 else set()
+        if good == {"h1", "h2"}:
+            break
+    else:
+        pytest.fail("\n".join(seen))
+    for peer in peers.values():
+        for address in (ADDRESS, ON_LAN):
+            wait_ping(peer, address)

@@ -1,0 +1,106 @@
+"""Random changes of a fleet's rows, for hypothesis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from controller.model.host import HostSpec, Uplink
+from controller.model.network import NetworkSpec, PortGroup
+from controller.model.port import Incoming, PortSpec, PortStatus
+
+Change = tuple[str, str, Any]
+
+HOSTS = [f"kvm{n}" for n in range(4)]
+NETWORKS = [f"net{n}" for n in range(4)]
+PORTS = [f"port{n}" for n in range(9)]
+GROUPS = {
+    "trunk": PortGroup(trunk=(10, 20), native=10),
+    "tagged": PortGroup(trunk=(20, 30), native=30, native_mode="tagged"),
+    "db": PortGroup(vlan=20, filters=("clean-traffic", "be-dhcp-server")),
+    "default": PortGroup(filters=()),
+    "nested": PortGroup(learning=True, max_macs=3),
+    "quiet": PortGroup(isolation="isolated"),
+    "quiet-trunk": PortGroup(trunk=(10, 20), isolation="isolated"),
+}
+UPLINK_GROUPS = GROUPS | {
+    "private": PortGroup(isolation="private"),
+    "vepa": PortGroup(isolation="vepa", vlan=20),
+    "raw": PortGroup(isolation="passthrough"),
+}
+ADDRESSES: list[tuple[str, ...]] = [(), ("10.0.0.5",), ("10.0.0.6", "fd00::6"), ("fd00::7",), ("10.0.0.7",)]
+
+
+def hosts(number: int) -> st.SearchStrategy[HostSpec]:
+    def build(ip: str | None, tunnel: Any, uplinks: tuple[str, ...]) -> HostSpec:
+        named = {name: Uplink(interface=f"e{number}") for number, name in enumerate(uplinks)}
+        return HostSpec(ovsdb="unix:/db", tunnel_ip=ip, tunnel=tunnel, uplinks=named)
+
+    own = [f"192.0.2.{number + 1}", f"192.0.2.{number + 101}", f"fd00:1::{number + 1}"]
+    ips = st.sampled_from([None, *own, "192.0.2.200"])  # the last one also of other hosts
+    uplinks = st.sampled_from([(), ("phys1",), ("phys1", "phys2")])
+    return st.builds(build, ips, st.sampled_from(["geneve", "vxlan", "gre"]), uplinks)
+
+
+def networks() -> st.SearchStrategy[NetworkSpec]:
+    """Also ones that share VLANs of a physical network, which the store refuses and the engine must outlive."""
+    vlans = st.sampled_from([None, None, 10, 20, 100])
+    isolated = st.builds(
+        NetworkSpec, mode=st.just("isolated"), span=st.sampled_from(["fleet", "fleet", "host"]), vlan=vlans,
+        portgroups=st.sampled_from([{}, GROUPS, GROUPS]),
+    )  # fmt: skip
+    bridged = st.builds(
+        NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
+        portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]),
+    )  # fmt: skip
+    return st.one_of(isolated, bridged)
+
+
+def ports(number: int) -> st.SearchStrategy[PortStatus]:
+    return st.builds(
+        PortStatus,
+        vm_uuid=st.just(f"00000000-0000-0000-0000-{number:012}"),
+        mac=st.sampled_from([f"52:54:00:00:00:{number:02x}", "52:54:00:00:00:aa"]),
+        host=st.sampled_from(HOSTS),
+        ofport=st.sampled_from([number + 1, number + 1, number + 2, None]),
+        network=st.sampled_from(NETWORKS),
+        portgroup=st.sampled_from(["default", *UPLINK_GROUPS]),
+        addresses=st.sampled_from(ADDRESSES),
+        incoming=st.one_of(
+            st.none(),
+            st.none(),
+            st.builds(
+                Incoming, host=st.sampled_from(HOSTS), tap=st.just("vnet9"), ofport=st.sampled_from([50 + number, 60])
+            ),
+        ),
+        state=st.sampled_from(["active", "active", "active", "active", "down", "quarantined"]),
+    )
+
+
+def registrations(number: int) -> st.SearchStrategy[PortSpec]:
+    """Also of a portgroup that is not there, and two of one MAC or one address."""
+    return st.builds(
+        PortSpec,
+        vm=st.just("guest"),
+        mac=st.sampled_from([f"52:54:00:00:00:{number:02x}", "52:54:00:00:00:aa"]),
+        network=st.sampled_from(NETWORKS),
+        portgroup=st.sampled_from(["default", *UPLINK_GROUPS]),
+        addresses=st.sampled_from(ADDRESSES),
+    )
+
+
+def changes() -> st.SearchStrategy[Change]:
+    """One object appears, becomes another, or vanishes."""
+
+    def named(kind: str, name: str, values: st.SearchStrategy[Any], gone: int) -> st.SearchStrategy[Change]:
+        value = st.integers(0, gone).flatmap(lambda n: values if n else st.none())
+        return value.map(lambda found: (kind, name, found))
+
+    return st.one_of(
+        st.integers(0, len(HOSTS) - 1).flatmap(lambda n: named("Host", HOSTS[n], hosts(n), 4)),
+        st.sampled_from(NETWORKS).flatmap(lambda name: named("Network", name, networks(), 4)),
+        st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], ports(n), 5)),
+        st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], ports(n), 5)),
+        st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], registrations(n), 5)),
+    )

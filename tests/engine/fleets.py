@@ -1,0 +1,90 @@
+"""Fleets for tests: rows written in few words, with numbers as the store's pools would give them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.fabric import Rows, segment_name
+from controller.model.host import HostSpec, Uplink
+from controller.model.network import NetworkSpec
+from controller.model.port import PortSpec, PortStatus
+from controller.pipeline.ports import uplink_port
+
+
+@dataclass
+class Numbers:
+    """A pool: the lowest number that is free, and the same one ever after."""
+
+    taken: dict[str, int] = field(default_factory=dict)
+
+    def of(self, name: str) -> int:
+        return self.taken.setdefault(name, len(self.taken) + 1)
+
+
+@dataclass
+class FleetRows:
+    """Rows that change. ``rows()`` is what the engine gets."""
+
+    hosts: dict[str, HostSpec] = field(default_factory=dict)
+    networks: dict[str, NetworkSpec] = field(default_factory=dict)
+    ports: dict[str, PortStatus] = field(default_factory=dict)
+    registered: dict[str, PortSpec] = field(default_factory=dict)
+    host_numbers: Numbers = field(default_factory=Numbers)
+    segment_numbers: Numbers = field(default_factory=Numbers)
+    uplink_numbers: Numbers = field(default_factory=Numbers)
+
+    def rows(self) -> Rows:
+        uplinks = {name: uplink_port(number) for name, number in self.uplink_numbers.taken.items()}
+        return Rows(
+            dict(self.hosts), dict(self.networks), dict(self.ports),
+            dict(self.host_numbers.taken), dict(self.segment_numbers.taken), uplinks, dict(self.registered),
+        )  # fmt: skip
+
+    def put(self, kind: str, name: str, value: Any) -> None:
+        """Make the object so; None takes it away. Numbers are drawn when an object first needs them."""
+        tables: dict[str, Any] = {"Host": self.hosts, "Network": self.networks, "Port": self.ports}
+        table = self.registered if isinstance(value, PortSpec) else tables[kind]
+        if value is None:
+            table.pop(name, None)
+            if kind == "Port":
+                self.registered.pop(name, None)
+            return
+        table[name] = value
+        if isinstance(value, HostSpec):
+            self.host_numbers.of(name)
+            for physical_network in sorted(value.uplinks):
+                self.uplink_numbers.of(physical_network)
+        if isinstance(value, NetworkSpec):
+            if value.physical_network is not None:
+                self.uplink_numbers.of(value.physical_network)
+            for vlan in sorted(value.vlans()):
+                self.segment_numbers.of(segment_name(name, vlan))
+
+    def host(self, name: str, tunnel_ip: str | None = None, *physical: str, tunnel: Any = "geneve") -> FleetRows:
+        uplinks = {each: Uplink(interface=f"eth{number}") for number, each in enumerate(physical)}
+        spec = HostSpec(ovsdb=f"unix:/{name}", tunnel_ip=tunnel_ip, tunnel=tunnel, uplinks=uplinks)
+        self.put("Host", name, spec)
+        return self
+
+    def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:
+        self.put("Network", name, NetworkSpec.model_validate({"mode": mode, **fields}))
+        return self
+
+    def port(self, name: str, host: str, network: str, portgroup: str = "default", **fields: Any) -> FleetRows:
+        """A vNIC that is switched; its MAC and OpenFlow port come from its place in the order unless given."""
+        number = len(self.ports) + 1
+        fields = {"mac": f"52:54:00:00:00:{number:02x}", "ofport": number, "state": "active", **fields}
+        status = PortStatus(
+            vm_uuid=f"00000000-0000-0000-0000-{number:012}", host=host, network=network, portgroup=portgroup, **fields
+        )
+        self.put("Port", name, status)
+        self.registered.pop(name, None)
+        if status.addresses:
+            self.register(name, network, portgroup, mac=status.mac, addresses=status.addresses)
+        return self
+
+    def register(self, name: str, network: str, portgroup: str = "default", **fields: Any) -> FleetRows:
+        """A registration, which a vNIC that is switched has as well when it has addresses."""
+        self.put("Port", name, PortSpec(**{"vm": "guest", "network": network, "portgroup": portgroup, **fields}))
+        return self

@@ -1,0 +1,91 @@
+"""However the rows came to be what they are, the engine says what a fresh one says of them.
+
+FLEETSWITCH_TEST_EFFORT multiplies the number of histories (1 in continuous integration).
+"""
+
+from __future__ import annotations
+
+import os
+
+from changes import HOSTS, NETWORKS, Change, changes
+from fleets import FleetRows
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apps import APPS
+from controller.engine import Delta, Engine
+from controller.pipeline.pipeline import Entry, Pipeline
+
+EFFORT = int(os.environ.get("FLEETSWITCH_TEST_EFFORT", "1"))
+PIPELINE = Pipeline(APPS)
+
+Identity = tuple[int, int]
+
+
+def start() -> FleetRows:
+    """A fleet in which something goes on from the first change."""
+    fleet = FleetRows()
+    for number, host in enumerate(HOSTS):
+        fleet.host(host, f"192.0.2.{number + 1}", "phys1", "phys2")
+    group = {"trunk": {"trunk": [10, 20], "native": 10}, "quiet": {"isolation": "isolated"}}
+    fleet.network(NETWORKS[0], portgroups=group)
+    fleet.network(NETWORKS[1], "bridge", physical_network="phys1", portgroups=group)
+    return fleet
+
+
+def table(engine: Engine, host: str) -> dict[Identity, bytes]:
+    return {entry.identity: entry.add for entry in engine.tables[host]}
+
+
+class Switches:
+    """What switches have that did as they were told, and nothing else."""
+
+    def __init__(self) -> None:
+        self.flows: dict[str, dict[Identity, Entry]] = {}
+
+    def apply(self, deltas: dict[str, Delta], hosts: set[str]) -> None:
+        for host in self.flows.keys() - hosts:
+            del self.flows[host]
+        for host, delta in deltas.items():
+            flows = self.flows.setdefault(host, {})
+            for identity in delta.removes:
+                del flows[identity]  # only what is there is taken away
+            for identity, entry in delta.adds.items():
+                assert identity not in flows, "only what is not there is added"
+                flows[identity] = entry
+
+    def table(self, host: str) -> dict[Identity, bytes]:
+        flows = self.flows.get(host, {})
+        assert len({entry.slot for entry in flows.values()}) == len(flows), "two flows in one place"
+        return {identity: entry.add for identity, entry in flows.items()}
+
+
+def compare(engine: Engine, fleet: FleetRows, switches: Switches) -> None:
+    fresh = Engine(PIPELINE)
+    fresh.update(fleet.rows())
+    assert engine.tables.keys() == fresh.tables.keys() == set(fleet.hosts)
+    for host in fleet.hosts:
+        wanted = table(fresh, host)
+        assert table(engine, host) == wanted
+        assert switches.table(host) == wanted
+        assert engine.tables[host].conflicts == fresh.tables[host].conflicts
+    assert engine.blocks == fresh.blocks
+    assert engine._reads == fresh._reads
+    assert engine._dependents == fresh._dependents
+
+
+@settings(
+    max_examples=100 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(st.lists(st.lists(changes(), min_size=1, max_size=4), min_size=12, max_size=40))
+def test_a_history_of_changes_ends_where_a_fresh_start_does(history: list[list[Change]]) -> None:
+    fleet, engine, switches = start(), Engine(PIPELINE), Switches()
+    switches.apply(engine.update(fleet.rows()), set(fleet.hosts))
+    compare(engine, fleet, switches)
+    for step in history:
+        for kind, name, value in step:
+            fleet.put(kind, name, value)
+        changed = {(kind, name) for kind, name, _ in step}
+        switches.apply(engine.update(fleet.rows(), changed), set(fleet.hosts))
+        compare(engine, fleet, switches)

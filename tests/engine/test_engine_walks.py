@@ -1,0 +1,154 @@
+"""Walks of single frames that went wrong once, and what nobody in the fleet would send."""
+
+from __future__ import annotations
+
+import pytest
+from fleets import FleetRows
+from frames import STRANGERS, arp, ip, rarp, solicitation
+from oracle import BROADCAST, mac_of
+from switch_model import Delivery, Frame, World
+
+from apps import APPS
+from controller.engine import Engine
+from controller.pipeline.pipeline import Pipeline
+from controller.pipeline.ports import uplink_port
+
+PIPELINE = Pipeline(APPS)
+ISOLATED_KEY = 1 << 23
+
+
+def built(fleet: FleetRows) -> World:
+    engine = Engine(PIPELINE)
+    engine.update(fleet.rows())
+    uplinks = {name: uplink_port(number) for name, number in fleet.uplink_numbers.taken.items()}
+    world = World(fleet.hosts, uplinks)
+    for host, table in engine.tables.items():
+        world.switches[host].install(table)
+    return world
+
+
+def places(deliveries: list[Delivery]) -> list[object]:
+    return sorted((d.place for d in deliveries), key=str)
+
+
+def overlay() -> FleetRows:
+    fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
+    fleet.network("web", portgroups={"quiet": {"isolation": "isolated"}})
+    return fleet.port("a", "kvm1", "web", ofport=1).port("b", "kvm2", "web", ofport=2)
+
+
+def test_a_flooded_copy_to_ipv6_does_not_go_to_the_ipv4_peer_before_it() -> None:
+    fleet = overlay().host("kvm3", "fd00:1::3").port("c", "kvm3", "web", ofport=3)
+    got = built(fleet).from_vnic("kvm1", 1, ip(mac_of(fleet.ports["a"]), BROADCAST))
+    assert places(got) == [("kvm2", 2)]
+
+
+def test_a_vepa_vnic_is_not_answered_by_the_switch() -> None:
+    fleet = FleetRows().host("kvm1", None, "phys1").network(
+        "lan", "bridge", physical_network="phys1", portgroups={"out": {"isolation": "vepa"}}
+    )  # fmt: skip
+    fleet.port("a", "kvm1", "lan", "out", ofport=1)
+    fleet.port("b", "kvm1", "lan", ofport=2, addresses=("10.0.0.2", "fd00::2"))
+    world, mac = built(fleet), mac_of(fleet.ports["a"])
+    for question in (arp(mac, "10.0.0.1", "10.0.0.2"), solicitation(mac, "fd00::1", "fd00::2")):
+        assert world.from_vnic("kvm1", 1, question) == [Delivery("phys1", question)]
+
+
+def test_a_priority_tag_from_a_physical_network_is_untagged() -> None:
+    fleet = FleetRows().host("kvm1", None, "phys1").network("lan", "bridge", physical_network="phys1")
+    frame = ip(STRANGERS[0], BROADCAST, 0)
+    got = built(fleet.port("a", "kvm1", "lan", ofport=1)).from_outside("phys1", frame)
+    assert got == [Delivery(("kvm1", 1), Frame(frame.fields))]
+
+
+def test_nobody_is_told_of_a_vnic_that_it_cannot_reach() -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2").network("lab", span="host")
+    fleet.port("a", "kvm1", "lab", ofport=1).port("b", "kvm2", "lab", ofport=2, addresses=("10.0.0.2", "fd00::2"))
+    fleet.port("c", "kvm2", "lab", ofport=3)
+    world = built(fleet)
+    assert world.from_vnic("kvm1", 1, arp(mac_of(fleet.ports["a"]), "10.0.0.1", "10.0.0.2")) == []
+    [answer] = world.from_vnic("kvm2", 3, arp(mac_of(fleet.ports["c"]), "10.0.0.3", "10.0.0.2"))
+    assert (answer.place, answer.frame["arp_sha"]) == (("kvm2", 3), mac_of(fleet.ports["b"]))
+
+
+def test_a_tunnel_lets_in_hosts_of_the_fleet_only() -> None:
+    fleet = overlay()
+    world, frame = built(fleet), ip(STRANGERS[0], BROADCAST)
+    [segment] = fleet.segment_numbers.taken.values()
+    assert places(world.from_underlay("kvm2", "geneve", "192.0.2.1", segment, frame)) == [("kvm2", 2)]
+    for forged in ("192.0.2.99", "fd00:1::1"):
+        assert world.from_underlay("kvm2", "geneve", forged, segment, frame) == []
+
+
+@pytest.mark.parametrize("key", [0, 99, ISOLATED_KEY])
+def test_a_tunnel_key_of_no_segment_leads_nowhere(key: int) -> None:
+    world = built(overlay())
+    assert world.from_underlay("kvm2", "geneve", "192.0.2.1", key, ip(STRANGERS[0], BROADCAST)) == []
+
+
+def test_the_isolation_bit_of_a_tunnel_key_keeps_isolated_vnics_apart() -> None:
+    fleet = overlay().port("q", "kvm2", "web", "quiet", ofport=7)
+    world, frame = built(fleet), ip(STRANGERS[0], BROADCAST)
+    [segment] = fleet.segment_numbers.taken.values()
+    both = world.from_underlay("kvm2", "geneve", "192.0.2.1", segment, frame)
+    assert places(both) == [("kvm2", 2), ("kvm2", 7)]
+    assert places(world.from_underlay("kvm2", "geneve", "192.0.2.1", segment | ISOLATED_KEY, frame)) == [("kvm2", 2)]
+
+
+def test_what_comes_from_a_tunnel_never_goes_into_one() -> None:
+    fleet = overlay().host("kvm3", "192.0.2.3").port("c", "kvm3", "web", ofport=3)
+    [segment] = fleet.segment_numbers.taken.values()
+    for to in (BROADCAST, mac_of(fleet.ports["c"]), STRANGERS[1]):
+        got = built(fleet).from_underlay("kvm2", "geneve", "192.0.2.1", segment, ip(STRANGERS[0], to))
+        assert all(place in {("kvm2", 2)} for place in places(got))
+
+
+def test_a_port_that_nobody_knows_reaches_nobody() -> None:
+    world = built(overlay())
+    assert world.from_vnic("kvm1", 40, ip(STRANGERS[0], BROADCAST)) == []
+
+
+@pytest.mark.parametrize(
+    ("filters", "passes"),
+    [
+        (None, False),
+        (["no-arp-mac-spoofing"], False),
+        (["clean-traffic"], False),
+        ([], True),
+        (["no-mac-spoofing"], True),
+        (["no-mac-spoofing", "be-dhcp-server"], True),
+    ],
+)
+def test_what_is_behind_a_second_tag_passes_where_nothing_inside_is_checked(
+    filters: list[str] | None, passes: bool
+) -> None:
+    """Linux takes a frame with a tag of VLAN 0 for one without."""
+    group = {"trunk": [10], "native": 10, "filters": filters}
+    fleet = FleetRows().host("kvm1").network("web", portgroups={"all": group, "db": {"vlan": 10}})
+    fleet.port("a", "kvm1", "web", "all", ofport=1).port("b", "kvm1", "web", "db", ofport=2)
+    world, mac = built(fleet), mac_of(fleet.ports["a"])
+    for outer in (0, 10):
+        forged = arp(mac, "10.0.0.1", "10.0.0.2", outer, 0, claimed=STRANGERS[0])
+        assert places(world.from_vnic("kvm1", 1, forged)) == ([("kvm1", 2)] if passes else [])
+
+
+def test_a_vnic_that_has_arrived_is_announced() -> None:
+    """QEMU sends a RARP request in the guest's name; it reaches the other hosts, and the uplink."""
+    groups = {"strict": {"filters": ["clean-traffic", "no-mac-broadcast"]}}
+    fleet = FleetRows().host("kvm1", None, "phys1").network(
+        "lan", "bridge", physical_network="phys1", portgroups=groups
+    )  # fmt: skip
+    fleet.port("a", "kvm1", "lan", ofport=1).port("b", "kvm1", "lan", "strict", ofport=2, addresses=("10.0.0.2",))
+    world = built(fleet)
+    for name, other in (("a", 2), ("b", 1)):
+        mac, ofport = mac_of(fleet.ports[name]), fleet.ports[name].ofport or 0
+        assert places(world.from_vnic("kvm1", ofport, rarp(mac, mac))) == [("kvm1", other), "phys1"]
+
+
+def test_the_switch_answers_no_question_that_may_not_be_asked() -> None:
+    fleet = FleetRows().host("kvm1").network("web")
+    fleet.port("a", "kvm1", "web", ofport=1, addresses=("10.0.0.1",))
+    fleet.port("b", "kvm1", "web", ofport=2, addresses=("10.0.0.2",))
+    world, mac = built(fleet), mac_of(fleet.ports["a"])
+    assert places(world.from_vnic("kvm1", 1, arp(mac, "10.0.0.1", "10.0.0.2"))) == [("kvm1", 1)]
+    assert world.from_vnic("kvm1", 1, arp(mac, "10.0.0.9", "10.0.0.2")) == []

@@ -1,0 +1,55 @@
+"""Filters of a portgroup: what they check, and what is checked where none are named."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+
+from controller.model.guard import Check, FilterName, checks
+from controller.model.network import PortGroup
+
+ALLOWANCES = {"dhcp_server", "dhcpv6_server", "router"}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "more"),
+    [
+        ((), set()),
+        (("10.0.0.1",), {"ipv4", "arp_ip"}),
+        (("fd00::1",), {"ipv6"}),
+        (("fd00::1", "10.0.0.1"), {"ipv4", "arp_ip", "ipv6"}),
+    ],
+)
+def test_without_filters_what_is_known_is_checked(addresses: tuple[str, ...], more: set[str]) -> None:
+    assert checks(PortGroup().filters, addresses) == {"mac", "arp_mac", "nd_mac"} | more
+
+
+def test_an_empty_list_checks_nothing() -> None:
+    assert checks(PortGroup(filters=()).filters, ("10.0.0.1", "fd00::1")) == frozenset()
+
+
+def test_where_others_speak_through_a_vnic_its_addresses_are_not_compared() -> None:
+    group = PortGroup(learning=True)
+    assert (checks(group.filters, ("10.0.0.1",), group.learning), group.mac_limit) == (frozenset(), 32)
+    strict = PortGroup(learning=True, max_macs=4, filters=("no-ip-multicast", "be-router"))
+    assert checks(strict.filters, ("10.0.0.1",), strict.learning) == {"no_ipv4_multicast", "router"}
+    assert (strict.mac_limit, PortGroup().mac_limit) == (4, 0)
+
+
+@pytest.mark.parametrize("name", get_args(FilterName))
+def test_a_filter_allows_or_refuses_and_does_not_do_both(name: FilterName) -> None:
+    found = checks((name,), ())
+    assert found
+    assert found <= ALLOWANCES if name.startswith("be-") else not found & ALLOWANCES
+
+
+def test_each_allowance_is_one_thing() -> None:
+    """Who may serve DHCP serves no DHCPv6 with it, and is no router."""
+    each = [checks((name,), ()) for name in get_args(FilterName) if name.startswith("be-")]
+    assert sorted(check for found in each for check in found) == sorted(ALLOWANCES)
+
+
+def test_filters_add_up_and_every_check_has_one() -> None:
+    assert checks(("no-arp-mac-spoofing", "no-arp-ip-spoofing"), ()) == checks(("no-arp-spoofing",), ())
+    assert checks(get_args(FilterName), ()) == set(get_args(Check))
