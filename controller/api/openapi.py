@@ -26,6 +26,7 @@ Json = dict[str, Any]
 
 _REF = "#/components/schemas/"
 _PART = re.compile(r"<(?:path:)?(\w+)>")
+_OBSERVED_PORT = "ObservedPort"
 _ALWAYS = (400, 422, 503, 504)
 _VALUES = (
     Explanation, FlowInfo, GroupInfo, MeterInfo, TableWalk, Trace, Health, Outcome, Unconfirmed, UnknownSwitch, Failure,
@@ -101,6 +102,8 @@ def _response(endpoint: Endpoint, status: int) -> Json:
     if status >= HTTPStatus.BAD_REQUEST:
         return {"description": description, "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
     schema = _ref(endpoint.answer)
+    if endpoint.answer == "Port":
+        schema = {"anyOf": [schema, _ref(_OBSERVED_PORT)]}
     if endpoint.listed:
         counts = {name: {"type": "integer"} for name in ("total", "limit", "offset")}
         schema = _object({**counts, "items": {"type": "array", "items": schema}})
@@ -122,6 +125,7 @@ def _schemas() -> Json:
     schemas |= shared.get("$defs", {})
     for kind, model in KINDS.items():
         _add_kind(schemas, kind, schemas[model.__name__])
+    schemas[_OBSERVED_PORT] = _observed_port(schemas["Port"])
     _add_topology(schemas)
     text = {"type": "string"}
     schemas["Any"] = {"type": "object"}
@@ -153,6 +157,12 @@ def _add_kind(schemas: Json, kind: str, spec: Json) -> None:
     about = {"type": "object", "description": spec.get("description", ""), "properties": properties}
     schemas[kind] = {**about, "required": ["kind", "name", *required], "additionalProperties": False}
     schemas[f"{kind}Body"] = {**about, "required": required, "additionalProperties": False}
+
+
+def _observed_port(port: Json) -> Json:
+    """A vNIC that runs, and that nobody registered: it has nothing that an operator wrote."""
+    found = _object({name: port["properties"][name] for name in ("kind", "name", "generation", "status")})
+    return {**found, "description": "A vNIC that nobody registered.", "additionalProperties": False}
 
 
 def _add_topology(schemas: Json) -> None:
