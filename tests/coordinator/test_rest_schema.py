@@ -103,8 +103,10 @@ class Fuzz:
             case.path_parameters = {"cookie": self._cookie} if word == "flows" else {"name": names[word]}
         case.query = {
             key: _REAL[key] if isinstance(value, str) else value for key, value in (case.query or {}).items()
-            if (key in _REAL or not isinstance(value, str)) and (name, key) != ("tracePacket", "port")  # an echo has none
+            if key in _REAL or not isinstance(value, str)
         }  # fmt: skip
+        if name == "tracePacket":
+            case.query.pop("port", None)  # an echo has none
         case.headers = {}
         if case.body is not NOT_SET:
             case.media_type, case.body = "application/json", self._bodies[name]
