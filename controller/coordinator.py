@@ -19,6 +19,7 @@ from controller.desired import HOSTS, PHYSICAL_NETWORKS, Desired
 from controller.engine import Engine
 from controller.errors import FleetError, StoreError
 from controller.history import History
+from controller.lateness import Lateness
 from controller.lldp import Lldp
 from controller.model.network import DEFAULT_PORTGROUP, network_uuid
 from controller.ovsdb.host import Connect, HookRow, VnicRow
@@ -60,6 +61,7 @@ class Coordinator:
         self.agents: dict[str, HostAgent] = {}
         self.history = History()
         self.recorder = Recorder(self.history)
+        self.lateness = Lateness()
         self._chronicle = Chronicle(store, self.history)
         self.admission = Admission(self.desired, self.agents, controllers, self.recorder.turned_away)
         self.lldp = Lldp(self.desired, self.agents)
@@ -100,6 +102,7 @@ class Coordinator:
         self._spawn(self._sweep(), "sweep")
         self._spawn(self._chronicle.run(), "chronicle")
         self._spawn(self.lldp.run(self._owner), "lldp")
+        self._spawn(self.lateness.run(), "lateness")
 
     async def stop(self) -> None:
         """Let go of every host. They keep what they have and go on forwarding."""

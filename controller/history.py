@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -108,6 +108,7 @@ class History:
         self._unwritten: deque[Event] = deque(maxlen=most)
         self._paces: dict[tuple[str, str, str], _Pace] = {}
         self._last = 0
+        self.counted: Counter[tuple[str, str]] = Counter()  # by kind and word since the start, told or not
         self._news = asyncio.Event()  # replaced at each event, so that everybody who waits is woken once
 
     def load(self, events: Iterable[Event]) -> None:
@@ -121,6 +122,7 @@ class History:
     ) -> None:  # fmt: skip
         """Something happened. Of an object that has too many, this one may be told later or, when another follows,
         never."""
+        self.counted[kind, event] += 1
         now = self._clock()
         found = Event(0, now, kind, name, event, _short(message), generation, host, network, vm)
         pace = self._pace(_paced(kind, name, event), BURST, REFILL_SECONDS, now)

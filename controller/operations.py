@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from controller.agent import HostAgent, Part
+from controller.api.exposition import Sample
 from controller.api.operations import Action, Applied, Finding, Health, Listing, Outcome, Unconfirmed, UnknownSwitch
 from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
@@ -21,6 +22,7 @@ from controller.errors import InvalidInput, Problem, no_such
 from controller.fabric import segment_name
 from controller.history import EventFilter, Found, rfc3339
 from controller.lldp import shown
+from controller.measures import measure
 from controller.model.documents import Document, dump_spec
 from controller.model.host import HostSpec
 from controller.model.kinds import Fleet, network_mtu, overlay_mtu
@@ -143,6 +145,10 @@ class FleetOperations(Whereabouts):
     async def topology(self) -> Topology:
         """The fleet as a graph, with how the connections stand at this moment."""
         return self._topology.now()
+
+    async def metrics(self) -> builtins.list[Sample]:
+        """What the controller says of itself and its hosts in numbers; no host is asked."""
+        return measure(self._coordinator)
 
     async def health(self) -> Health:
         """Ready when the store answers and every host is driven."""

@@ -12,6 +12,7 @@ from controller.api import guard, problems
 from controller.api.bodies import MAX_BODY
 from controller.api.endpoints import Endpoint
 from controller.api.events import EventRoutes
+from controller.api.measuring import MetricsRoutes
 from controller.api.openapi import openapi
 from controller.api.operations import Health, Operations
 from controller.api.routes import Call, Routes
@@ -52,6 +53,7 @@ def create_app(call: Call, operations: Operations) -> Flask:
         *Routes(call, operations).endpoints(),
         *TopologyRoutes(call, operations).endpoints(),
         *EventRoutes(call, operations).endpoints(),
+        *MetricsRoutes(call, operations, app).endpoints(),
         Endpoint("GET", "/healthz", "healthz", "Whether the controller works", healthz, "Health", statuses=(200, 503)),
         Endpoint("GET", "/readyz", "readyz", "Whether it drives its hosts, and what is missing", readyz, "Health",
                  statuses=(200, 503)),

@@ -30,7 +30,7 @@ class Endpoint:
     """One method of one path.
 
     ``body`` and ``answer`` name schemas of the OpenAPI document; ``listed`` says that the answer is a page of them.
-    ``statuses`` are those it answers beside what every endpoint may, ``media`` the forms of its answer, JSON first.
+    ``statuses`` are those it answers beside what every endpoint may, ``media`` the forms of its answer.
     ``path`` has Flask's ``<name>``, or ``<path:name>`` where a name may hold slashes.
     """
 

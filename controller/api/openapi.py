@@ -112,7 +112,7 @@ def _response(endpoint: Endpoint, status: int) -> Json:
             schema["properties"]["sequence"] = {"type": "integer", "description": about}
             schema["required"].append("sequence")
     text = {"schema": {"type": "string"}}
-    content = {media: text if number else {"schema": schema} for number, media in enumerate(endpoint.media)}
+    content = {media: {"schema": schema} if media == "application/json" else text for media in endpoint.media}
     return {"description": description, "content": content}
 
 

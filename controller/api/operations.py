@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from controller.api.exposition import Sample
 from controller.api.inspection import Inspections
 from controller.history import EventFilter, Found
 from controller.model.documents import Document
@@ -133,6 +134,9 @@ class Operations(Inspections, Protocol):
 
     async def topology(self) -> Topology:
         """The fleet as a graph, all of one moment; a value that may be read in any thread."""
+
+    async def metrics(self) -> builtins.list[Sample]:
+        """What it says of itself and its hosts in numbers; no host is asked."""
 
     async def health(self) -> Health:
         """How the controller does."""

@@ -23,6 +23,7 @@ from controller.api.inspection import (
     TableInfo,
     TableWalk,
 )  # fmt: skip
+from controller.api.metrics import OBJECTS
 from controller.api.operations import Applied, Finding, Health, Listing, Outcome, Unconfirmed, UnknownSwitch
 from controller.api.server import ApiServer
 from controller.api.tracing import Question, Trace
@@ -203,6 +204,9 @@ class FakeFleet:
             raise self.failure
         found = {name: replace(link, heard=self.heard.get(name, {})) for name, link in links(self.graph).items()}
         return self.graph.topology(self.sequence, found)
+
+    async def metrics(self) -> Any:
+        return [OBJECTS.at(len(self.rows), "Network")]
 
     async def health(self) -> Health:
         return Health(True, self.ready, () if self.ready else ("the store is not reached",), "0.1.0")
