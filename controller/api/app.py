@@ -17,6 +17,7 @@ from controller.api.openapi import openapi
 from controller.api.operations import Health, Operations
 from controller.api.routes import Call, Routes
 from controller.api.topology import TopologyRoutes
+from controller.api.trying import page_endpoints
 
 
 def create_app(call: Call, operations: Operations) -> Flask:
@@ -53,6 +54,7 @@ def create_app(call: Call, operations: Operations) -> Flask:
         *Routes(call, operations).endpoints(),
         *TopologyRoutes(call, operations).endpoints(),
         *EventRoutes(call, operations).endpoints(),
+        *page_endpoints(),
         *MetricsRoutes(call, operations, app).endpoints(),
         Endpoint("GET", "/healthz", "healthz", "Whether the controller works", healthz, "Health", statuses=(200, 503)),
         Endpoint("GET", "/readyz", "readyz", "Whether it drives its hosts, and what is missing", readyz, "Health",
