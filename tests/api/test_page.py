@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from controller.options import DEFAULT_API_SOCKET
 from tests.api.fake_fleet import Served
 from tests.api.http_talk import ask
 
@@ -60,6 +61,10 @@ def test_the_document_says_what_the_page_needs_of_each_operation(served: Served)
             for parameter in operation["parameters"]:
                 assert parameter["in"] in {"path", "query", "header"}
                 assert parameter["schema"]["type"] in {"string", "boolean", "number", "integer"}
+
+
+def test_the_commands_that_the_page_writes_go_to_the_socket_of_the_controller() -> None:
+    assert f'const SOCKET = "{DEFAULT_API_SOCKET}";' in (PAGE / "page.js").read_text()
 
 
 def test_the_page_is_part_of_the_package() -> None:

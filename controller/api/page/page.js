@@ -21,9 +21,11 @@ function listed(spec) {
     .filter((one) => !/^\/api($|\/page)/.test(one.path));
 }
 
+// Operations of one word of the path stand together; those that are alone there come last.
 function group(operation) {
-  const part = operation.path.split("/")[3];
-  return part ? part.replace("{name}", "") : "controller";
+  const word = (one) => one.path.split("/")[3];
+  const many = word(operation) && operations.filter((one) => word(one) === word(operation)).length > 1;
+  return many ? word(operation) : "more";
 }
 
 function showList() {
@@ -33,7 +35,8 @@ function showList() {
     const text = `${one.method} ${one.path} ${one.operationId} ${one.summary}`.toLowerCase();
     if (words.every((word) => text.includes(word))) groups.set(group(one), [...(groups.get(group(one)) || []), one]);
   }
-  element("operations").replaceChildren(...[...groups].map(([title, found]) => {
+  const ordered = [...groups].sort(([one], [other]) => (one === "more") - (other === "more"));
+  element("operations").replaceChildren(...ordered.map(([title, found]) => {
     const item = make("li");
     item.append(make("h3", title), ...found.map((one) => {
       const link = make("a", "", { href: `#${one.operationId}`, title: one.summary });
@@ -129,6 +132,7 @@ function showStatus(text, isBad, about) {
   Object.assign(element("status"), { textContent: text, className: isBad ? "bad" : "" });
   element("about").textContent = about;
   element("drawing").hidden = element("alone").hidden = true;
+  element("text").hidden = false;
 }
 
 async function showAnswer(url, response, body, milliseconds) {
@@ -145,6 +149,8 @@ async function showAnswer(url, response, body, milliseconds) {
   }
   const more = text.length > MOST_CHARACTERS ? "\n… and more: open it alone" : "";
   element("text").textContent = text.slice(0, MOST_CHARACTERS) + more;
+  element("text").hidden = media === "image/svg+xml";
+  element("answer").scrollIntoView({ block: "nearest" });
 }
 
 async function start() {
