@@ -14,7 +14,7 @@ from controller.api.events import EventInfo
 from controller.api.inspection import Explanation, FlowInfo, GroupInfo, MeterInfo, TableWalk
 from controller.api.operations import Finding, Health, Outcome, Unconfirmed, UnknownSwitch
 from controller.api.problems import MEDIA_TYPE
-from controller.api.queries import MOST_SECONDS, Parameter
+from controller.api.queries import GENERATION, MOST_COUNT, MOST_SECONDS, Parameter
 from controller.api.statuses import STATUSES
 from controller.api.tracing import Trace
 from controller.api.whereabouts import Counters, Fdb
@@ -61,7 +61,7 @@ def _operation(endpoint: Endpoint) -> Json:
     ]
     parameters += [_parameter(parameter) for parameter in endpoint.query]
     if endpoint.if_match:
-        parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string"},
+        parameters.append({"name": "If-Match", "in": "header", "schema": {"type": "string", "pattern": GENERATION},
                            "description": "the generation that was read, in quotes"})  # fmt: skip
     operation: Json = {
         "operationId": endpoint.name,
@@ -81,7 +81,7 @@ def _parameter(parameter: Parameter) -> Json:
     schemas: dict[str, Json] = {
         "flag": {"type": "boolean"},
         "seconds": {"type": "number", "minimum": 0, "maximum": MOST_SECONDS},
-        "count": {"type": "integer", "minimum": 0},
+        "count": {"type": "integer", "minimum": 0, "maximum": MOST_COUNT},
         "text": {"type": "string"},
     }
     schema = schemas[parameter.type]

@@ -17,8 +17,10 @@ from controller.api.problems import Refused
 MOST_SECONDS = 600
 MOST_ITEMS = 5000
 DEFAULT_ITEMS = 500
+MOST_COUNT = 10**17 - 1
 
 _FLAGS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+GENERATION = r'^(\*|"?[0-9]{1,18}"?)$'  # of If-Match, as the OpenAPI document has it
 _GENERATION = re.compile(r'"?(\d{1,18})"?', re.ASCII)
 _COUNT = re.compile(r"\d{1,17}", re.ASCII)
 

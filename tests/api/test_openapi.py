@@ -75,3 +75,18 @@ def test_answers_have_the_fields_that_are_described(served: Served, document: di
         ("Problem", ask(served.port, "GET", "/api/v1/networks/none")),
     ):
         assert set(answer.json) == set(document["components"]["schemas"][schema]["properties"])
+
+
+def test_what_the_document_says_of_numbers_and_generations_is_what_is_taken(
+    served: Served, document: dict[str, Any]
+) -> None:
+    about = {each["name"]: each["schema"] for each in document["paths"]["/api/v1/networks"]["get"]["parameters"]}
+    most = about["offset"]["maximum"]
+    assert ask(served.port, "GET", f"/api/v1/networks?offset={most}").status == 200
+    assert ask(served.port, "GET", f"/api/v1/networks?offset={most + 1}").status == 400
+    put = document["paths"]["/api/v1/networks/{name}"]["put"]["parameters"]
+    [pattern] = [each["schema"]["pattern"] for each in put if each["name"] == "If-Match"]
+    for text in ('"7"', "7", "*", '"0"', 'W/"7"', "", '"7', "seven", "9" * 18, "9" * 19, "٣"):
+        headers = {"If-Match": text.encode().decode("latin-1")}
+        answer = ask(served.socket, "PUT", "/api/v1/networks/none?dry_run=1", {"mode": "isolated"}, headers)
+        assert (answer.status != 400) == bool(re.search(pattern, text)), text

@@ -34,7 +34,7 @@ from controller.api.guard import UNIX
 from controller.model.documents import dump_spec
 from controller.pipeline.cookies import is_own
 
-EXAMPLES = {GenerationMode.POSITIVE: 10, GenerationMode.NEGATIVE: 4}  # of each operation
+EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 6}  # of each operation
 FLEET = """\
 {{kind: Host, name: kvm1, ovsdb: "{}", tunnel_ip: 192.0.2.1}}
 ---
