@@ -89,7 +89,7 @@ def host_remove(ctx: click.Context, name: str, force: bool, wait: float, dry_run
 
 def commands(spec: HostSpec) -> Iterator[str]:
     """What the operator types on a host, so that the controller can connect to it."""
-    from controller.idl.address import parse_remotes  # the command line starts fast without the room around it
+    from controller.model.remotes import parse_remotes  # the command line starts fast without the room around it
 
     remote = parse_remotes(spec.ovsdb)[0]
     if remote.method == "unix":

@@ -7,7 +7,7 @@ The one place where the pitfalls of python-ovs and ovsdbapp are dealt with. ``Id
 import controller.idl._eventlet  # noqa: F401, I001  first: before anything imports python-ovs
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl as OpenVswitchApi
 
-from controller.idl.address import Address, parse_remotes
+from controller.model.remotes import Address, parse_remotes
 from controller.idl.client import ClientState, Database, OvsdbClient
 from controller.idl.dial import TlsFiles, connect_unix
 from controller.idl.news import Listener, RowChange

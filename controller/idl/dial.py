@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from controller.idl.address import Address
+from controller.model.remotes import Address
 
 Resolve = Callable[[Address], "Future[list[tuple[Any, ...]]]"]
 

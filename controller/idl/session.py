@@ -21,9 +21,9 @@ from typing import Any
 
 from ovs.jsonrpc import Message
 
-from controller.idl.address import Address
 from controller.idl.dial import Dial, Resolve, TlsFiles, reason_of
 from controller.idl.framing import Framer, FramingError
+from controller.model.remotes import Address
 
 _READ = 1 << 18
 _READ_A_TURN = 1 << 22

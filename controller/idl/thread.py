@@ -15,11 +15,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from controller.idl.address import Address, parse_remotes
 from controller.idl.client import Database, OvsdbClient
 from controller.idl.dial import TlsFiles
 from controller.idl.news import Listener
 from controller.idl.session import Limits, Phase, Session
+from controller.model.remotes import Address, parse_remotes
 
 log = logging.getLogger(__name__)
 

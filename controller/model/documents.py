@@ -199,8 +199,8 @@ def _words(detail: Any, model: type[Spec] | None = None) -> tuple[str, str]:
             return "is not known", remedy
         case "value_error":
             text = str(detail["ctx"]["error"])
-            what, _, remedy = text.partition("; ")
-            return what, remedy
+            what, _, remedy = text.rpartition("; ")  # the value, which comes before, may hold one
+            return (what, remedy) if what else (remedy, "")
         case "literal_error":
             return f"{given!r} is not allowed", f"one of: {detail['ctx']['expected']}"
         case _:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from controller.model.remotes import parse_remote
+
 # A network's and a portgroup's name travel together as the profile id "NETWORK:PORTGROUP" through libvirt and
 # ovs-vsctl, which carry 39 characters and break on blanks and quotes (measured against libvirt 9.0).
 _PROFILE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,17}")
@@ -77,20 +79,18 @@ def _address(value: object) -> str:
 
 
 def _ovsdb_remote(value: str) -> str:
-    scheme, _, rest = value.partition(":")
-    if scheme == "unix" and rest.startswith("/"):
-        return value
-    if scheme in {"tcp", "ssl"}:
-        host, _, port = rest.rpartition(":")
-        if port.isdigit() and 0 < int(port) < 65536:
-            try:
-                ipaddress.ip_address(host.strip("[]"))
-                return value
-            except ValueError:
-                pass
-    raise ValueError(
-        f"{value!r} is no OVSDB remote; write tcp:ADDRESS:6640, ssl:ADDRESS:6640 (an IP address) or unix:/path/db.sock"
-    )
+    try:
+        remote = parse_remote(value)
+        if remote.method != "unix":
+            ipaddress.ip_address(remote.host)
+        elif not remote.path.startswith("/"):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"{value!r} is no OVSDB remote; write tcp:ADDRESS:6640, ssl:ADDRESS:6640 (an IP address) or "
+            "unix:/path/db.sock, without commas"
+        ) from None
+    return value
 
 
 def is_uuid(text: str) -> bool:

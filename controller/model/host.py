@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from controller.model.fields import Address, InterfaceName, ObjectName, OvsdbRemote, Spec
+from controller.model.libvirt_uri import check_uri
 
 TunnelType = Literal["geneve", "vxlan", "gre"]
 
 # Bytes that encapsulation adds in front of a guest's IP packet: outer IPv4 20, UDP 8 or GRE 8, the tunnel's
 # header 8 (geneve and vxlan), inner Ethernet 14. An IPv6 underlay adds 20 more.
 _OVERHEAD = {"geneve": 50, "vxlan": 50, "gre": 42}
-
-_LIBVIRT = re.compile(r"(qemu\+unix|qemu\+tcp|qemu\+tls)://[^\s]*|test:///[^\s]*")
-
-
-def _libvirt_uri(value: str) -> str:
-    if not _LIBVIRT.fullmatch(value):
-        raise ValueError(
-            f"{value!r} is no libvirt URI that is supported; write qemu+tls://HOST/system, qemu+tcp://HOST/system or "
-            "qemu+unix:///system?socket=/path"
-        )
-    return value
 
 
 class Uplink(Spec):
@@ -37,7 +26,7 @@ class HostSpec(Spec):
     """What the operator says of a host."""
 
     ovsdb: OvsdbRemote = Field(description="where its ovsdb-server listens: tcp:, ssl: or unix:")
-    libvirt: Annotated[str, AfterValidator(_libvirt_uri)] | None = Field(
+    libvirt: Annotated[str, AfterValidator(check_uri)] | None = Field(
         default=None, description="its libvirtd; without it vNICs are known from OVSDB, and from a hook if it has one"
     )
     tunnel_ip: Address | None = Field(default=None, description="its address on the underlay; needed for overlays")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from controller.model.fields import parse_mac
@@ -12,6 +14,7 @@ from controller.model.host import HostSpec
 from controller.model.kinds import Fleet, overlay_mtu
 from controller.model.network import NetworkSpec, PortGroup, network_uuid
 from controller.model.port import PortSpec
+from controller.model.remotes import parse_remotes
 
 MAC = "52:54:00:00:00:01"
 UUID = "6d3a9f52-9f6f-4a3c-8c5e-0d9f3a1b2c4d"
@@ -105,10 +108,25 @@ def test_ovsdb_remotes(remote: str) -> None:
 
 @pytest.mark.parametrize(
     "remote",
-    ["tcp:kvm01:6640", "tcp:192.0.2.1", "tcp:192.0.2.1:0", "tcp:192.0.2.1:65536", "unix:db.sock", "ptcp:6640", ""],
-)
+    [
+        "tcp:kvm01:6640", "tcp:192.0.2.1", "tcp:192.0.2.1:0", "tcp:192.0.2.1:65536", "unix:db.sock", "ptcp:6640", "",
+        "unix:/run/a,b", "unix:/run/a\0b", "tcp:192.0.2.1:\u0666\u0666\u0664\u0660", "tcp:192.0.2.1:66\u00b2",
+        "tcp:[[fd00::1]]:6640", "tcp:fe80::1%a,b:6640", "tcp:192.0.2.1:6640,tcp:192.0.2.2:6640",
+    ],
+)  # fmt: skip
 def test_ovsdb_remotes_that_are_refused(remote: str) -> None:
-    assert "is no OVSDB remote" in refused(HostSpec, ovsdb=remote)
+    assert f"{remote!r} is no OVSDB remote; write tcp:ADDRESS:6640" in refused(HostSpec, ovsdb=remote)
+
+
+@given(st.sampled_from(["tcp:", "ssl:", "unix:/"]), st.text("[]:%,0123456789afz./ \u0661\n"))
+def test_an_ovsdb_remote_is_one_address(scheme: str, rest: str) -> None:
+    """What a Host may name, the OVSDB client can connect to."""
+    try:
+        remote = HostSpec(ovsdb=scheme + rest).ovsdb
+    except ValidationError:
+        return
+    [address] = parse_remotes(remote)
+    assert address.method == "unix" or address.is_numeric
 
 
 @pytest.mark.parametrize("uri", ["qemu+tls://kvm01/system", "qemu+unix:///system?socket=/run/x", "test:///default"])

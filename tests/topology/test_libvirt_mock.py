@@ -13,7 +13,7 @@ import libvirt
 import pytest
 from libvirt_watch import Watched, run, watched
 
-from controller.errors import InvalidInput, LibvirtError
+from controller.errors import LibvirtError
 from topology import libvirt_calls
 from topology.host_networks import WantedNetwork
 from topology.libvirt_events import LibvirtEvents, close_reason, domain_event_name, network_event_name
@@ -263,14 +263,6 @@ def test_a_host_that_cannot_be_reached_is_down_with_the_reason(tmp_path: Path) -
         await watch.host.stop()
         assert watch.host.state is State.STOPPED
         assert len(watch.states) <= 2  # the retries told nothing new
-
-    run(test())
-
-
-def test_a_wrong_uri_is_refused_before_anything() -> None:
-    async def test() -> None:
-        with pytest.raises(InvalidInput, match="host kvm01"):
-            Watched("kvm01", "qemu+ssh://kvm01/system")
 
     run(test())
 

@@ -40,7 +40,7 @@ def parse_remotes(text: str) -> tuple[Address, ...]:
     problems: list[Problem] = []
     for part in text.split(","):
         try:
-            addresses.append(_parse(part.strip()))
+            addresses.append(parse_remote(part.strip()))
         except ValueError as error:
             problems.append(Problem(text, str(error), "write tcp:HOST:PORT, ssl:HOST:PORT or unix:PATH"))
     if problems:
@@ -48,7 +48,10 @@ def parse_remotes(text: str) -> tuple[Address, ...]:
     return tuple(addresses)
 
 
-def _parse(text: str) -> Address:
+def parse_remote(text: str) -> Address:
+    """One address. Raises ValueError that says what is wrong."""
+    if "," in text:
+        raise ValueError(f"{text!r} holds a comma, which ends an address")
     method, _, rest = text.partition(":")
     if method == "unix":
         if not rest or "\0" in rest:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.errors import InvalidInput
-from topology.libvirt_uri import check_uri
+from controller.model.documents import load_yaml
+from controller.model.libvirt_uri import check_uri
 
 
 @pytest.mark.parametrize(
@@ -43,26 +44,38 @@ def test_accepted_as_it_is(uri: str) -> None:
         ("qemu+tls://kvm01:70000/system", "Port out of range"),
         ("qemu+tls://kvm01/session", "not /system"),
         ("qemu+tls://kvm01", "not /system"),
+        ("qemu+tcp:///system", "names no host"),
         ("qemu+tls://kvm01/system?no_verify=1", "'no_verify'"),
         ("qemu+tls://kvm01/system?command=/bin/sh", "'command'"),
         ("qemu+tcp://kvm01/system?socket=/x", "'socket'"),
         ("qemu+unix://kvm01/system", "names a host"),
         ("qemu+tcp://kvm01/system#x", "a fragment"),
         ("qemu+tcp://kvm01/ system", "spaces"),
+        ("qemu+tcp://kvm01/; system", "spaces"),
         ("qemu+tcp://[kvm01/system", "qemu+tcp"),
         ("test:///default?x=1", "'x'"),
     ],
 )
 def test_refused_with_what_is_wrong(uri: str, what: str) -> None:
+    text = f"kind: Host\nname: kvm01\novsdb: unix:/run/db.sock\nlibvirt: {json.dumps(uri)}\n"
     with pytest.raises(InvalidInput) as caught:
-        check_uri(uri, "fleet.yaml:3: Host kvm01, libvirt")
+        load_yaml(text, "fleet.yaml")
     (problem,) = caught.value.problems
+    assert problem.where == "fleet.yaml:4: Host kvm01: libvirt"
+    assert repr(uri.strip()) in problem.what
     assert what in problem.what
-    assert problem.where == "fleet.yaml:3: Host kvm01, libvirt"
-    assert "qemu+tls://HOST/system" in problem.remedy
+    assert problem.remedy.startswith("write qemu+tls://HOST/system")
+
+
+def refusal(uri: str) -> str:
+    try:
+        assert check_uri(uri) == uri
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 @given(st.text(), st.sampled_from(["", "qemu+tls://", "qemu+unix:", "test:"]))
-def test_any_text_is_accepted_or_refused_as_input(text: str, scheme: str) -> None:
-    with contextlib.suppress(InvalidInput):
-        assert check_uri(scheme + text) == scheme + text
+def test_any_text_is_accepted_as_it_is_or_refused_with_a_remedy(text: str, scheme: str) -> None:
+    said = refusal(scheme + text)
+    assert not said or (said.startswith(repr(scheme + text)) and "; write qemu+tls" in said)
