@@ -64,6 +64,7 @@ class HostAgent:
         self._networks: tuple[WantedNetwork, ...] | None = None
         self._networks_wanted = 0
         self._networks_confirmed = -1
+        self._networks_tried = -1  # as confirmed, but for what the host refused
         self._networks_task: asyncio.Task[None] | None = None
 
     def parts(self) -> Mapping[Part, PartState]:
@@ -77,7 +78,10 @@ class HostAgent:
             refused = self.libvirt.networks_report.refused
             reason = self.libvirt.reason or "; ".join(f"network {n}: {why}" for n, why in sorted(refused.items()))
             state = "degraded" if reason and self.libvirt.state == "up" else str(self.libvirt.state)
-            found["libvirt"] = PartState(state, reason, self._networks_confirmed)
+            # A network that the host refuses keeps no other from being confirmed; the reason tells of it. A host that
+            # is left has confirmed when nothing is left there.
+            confirmed = self._networks_tried if self._networks else self._networks_confirmed
+            found["libvirt"] = PartState(state, reason, confirmed)
         return found
 
     async def respec(self, spec: HostSpec) -> None:
@@ -94,7 +98,7 @@ class HostAgent:
             if self.libvirt is not None:
                 await self.libvirt.stop()
             self.libvirt = self._open_libvirt()
-            self._networks_confirmed = -1
+            self._networks_confirmed = self._networks_tried = -1
             self._watchers.domains(self.name)
 
     async def read_anew(self) -> None:
@@ -108,7 +112,7 @@ class HostAgent:
         """The host's libvirt shall have these networks of ours and no others."""
         wanted = tuple(networks)
         if wanted == self._networks and self._networks_confirmed == self._networks_wanted:
-            self._networks_wanted = self._networks_confirmed = sequence
+            self._networks_wanted = self._networks_confirmed = self._networks_tried = sequence
             return
         self._networks, self._networks_wanted = wanted, sequence
         self._converge_networks()
@@ -172,6 +176,7 @@ class HostAgent:
             except LibvirtError as error:
                 log.debug("%s: networks wait: %s", self.name, error)
                 return
+            self._networks_tried = max(self._networks_tried, sequence)
             if not report.refused:
                 self._networks_confirmed = max(self._networks_confirmed, sequence)
             self._watchers.state(self.name)

@@ -21,6 +21,7 @@ from controller.errors import FleetError, StoreError
 from controller.history import History
 from controller.lateness import Lateness
 from controller.lldp import Lldp
+from controller.model.host import HostSpec
 from controller.model.network import DEFAULT_PORTGROUP, network_uuid
 from controller.ovsdb.host import Connect, HookRow, VnicRow
 from controller.ovsdb.wanted import wanted_bridges
@@ -31,6 +32,7 @@ from controller.store.rows import Change, PutStatus, Remove, Write
 from controller.store.store import Store
 from controller.sweeper import Sweeper
 from controller.switch import Switch
+from controller.troubles import Troubles
 from topology.guests import Guests, HostView, Wanted
 from topology.hook import published
 from topology.host_networks import WantedNetwork
@@ -59,9 +61,11 @@ class Coordinator:
         self.engine = Engine(pipeline)
         self.guests = Guests()
         self.agents: dict[str, HostAgent] = {}
+        self.undriven: dict[str, str] = {}  # hosts that could not be given what they should have, and why
         self.history = History()
         self.recorder = Recorder(self.history)
         self.lateness = Lateness()
+        self.troubles = Troubles()
         self._chronicle = Chronicle(store, self.history)
         self.admission = Admission(self.desired, self.agents, controllers, self.recorder.turned_away)
         self.lldp = Lldp(self.desired, self.agents)
@@ -164,23 +168,36 @@ class Coordinator:
         networks = {
             bridge: self._libvirt_networks(bridge) for bridge in {spec.bridge for spec in desired.hosts.values()}
         }
+        self._forced &= desired.leaving.keys()
         for name in self.agents.keys() - desired.hosts.keys() - desired.leaving.keys():
-            self._forced.discard(name)
+            self.troubles.forget(name)
             self.guests.forget(name)
             self._spawn(self.agents.pop(name).stop(), f"let go {name}")
+        self.undriven = dict(desired.senseless("Host"))
         for name, spec in {**desired.leaving, **desired.hosts}.items():
-            agent = self.agents.get(name)
-            if agent is None:
-                self.guests.hosts[name] = HostView(Witness.NONE if spec.libvirt is None else Witness.AWAY)
-                agent = self.agents[name] = HostAgent(
-                    name, spec, self._new_switch(name), self._owner, self._connect, self._watchers
-                )
-                table = self.engine.tables.get(name)
-                if table is not None:
-                    agent.switch.change(table, None, self.sequence)
-            elif agent.spec != spec:
-                self._spawn(self._respec(agent), f"respec {name}")
-            self._want(agent, networks)
+            try:
+                self._settle_host(name, spec, networks)
+            except Exception as error:  # whatever is the matter with one host, the others are driven
+                self._not_driven(name, error)
+
+    def _not_driven(self, name: str, error: Exception) -> None:
+        log.error("Host %s cannot be driven", name, exc_info=error)
+        self.undriven[name] = f"cannot be driven: {error if isinstance(error, FleetError) else repr(error)}"
+
+    def _settle_host(self, name: str, spec: HostSpec, networks: Mapping[str, Sequence[WantedNetwork]]) -> None:
+        agent = self.agents.get(name)
+        if agent is None:
+            agent = HostAgent(name, spec, self._new_switch(name), self._owner, self._connect, self._watchers)
+            self.agents[name] = agent
+            self.guests.hosts[name] = HostView(Witness.NONE if spec.libvirt is None else Witness.AWAY)
+            table = self.engine.tables.get(name)
+            if table is not None:
+                agent.switch.change(table, None, self.sequence)
+        elif agent.spec != spec:
+            self.troubles.forget(name)  # whatever is wrong with it may come of this change
+            self.troubles.look(agent, self.sequence)
+            self._spawn(self._respec(agent), f"respec {name}")
+        self._want(agent, networks)
 
     def _new_switch(self, host: str) -> Switch:
         pipeline = self.engine.pipeline
@@ -219,7 +236,11 @@ class Coordinator:
         if spec is None:
             return
         # What the host told stays until its new connections tell otherwise: guests are not cut off in between.
-        await agent.respec(spec)
+        try:
+            await agent.respec(spec)
+        except Exception as error:
+            self._not_driven(agent.name, error)
+            await self.agents.pop(agent.name).stop()
         if agent.name in self.agents:
             self._want(agent, {spec.bridge: self._libvirt_networks(spec.bridge)})
 
@@ -277,6 +298,7 @@ class Coordinator:
         agent, view = self.agents.get(host), self.guests.hosts.get(host)
         if agent is not None:
             self.recorder.host(agent)
+            self.troubles.look(agent, self.sequence)
         if agent is not None and view is not None:
             before = view.alive, view.reached
             view.alive = any(part.state in {"up", "degraded"} for part in agent.parts().values())
@@ -378,6 +400,8 @@ class Coordinator:
                 log.exception("the sweep failed; it goes on")
 
     def _confirmed_everywhere(self) -> int:
+        if self.undriven:
+            return -1  # what they have is not known
         states = [(a.switch.state.confirmed, a.ovsdb.state.confirmed) for a in self.agents.values()]
         return min((min(pair) for pair in states), default=self.sequence)
 

@@ -33,6 +33,7 @@ class Desired:
         self.networks: dict[str, NetworkSpec] = {}
         self.registered: dict[str, PortSpec] = {}
         self.statuses: dict[str, PortStatus] = {}
+        self._senseless: dict[tuple[str, str], str] = {}
 
     def load(self) -> None:
         """Take in everything that the store has."""
@@ -61,6 +62,10 @@ class Desired:
     def numbers(self, pool: str) -> Mapping[str, int]:
         return self._store.numbers(pool)
 
+    def senseless(self, kind: str) -> Mapping[str, str]:
+        """Objects of a kind that are left out because of what stands in their rows: name → why."""
+        return {name: why for (its_kind, name), why in self._senseless.items() if its_kind == kind}
+
     def names_ports_of(self, host: str) -> bool:
         """Whether a row says that a vNIC has an OpenFlow port of this host, or will have when it has moved there."""
         return any(
@@ -79,6 +84,7 @@ class Desired:
             case "Port":
                 self.registered.pop(name, None)
                 self.statuses.pop(name, None)
+        self._senseless.pop((kind, name), None)
         if row is None:
             return
         try:
@@ -87,6 +93,7 @@ class Desired:
                 self.statuses[name] = PortStatus.model_validate(row.status)
         except (InvalidInput, ValidationError) as error:
             log.error("%s %s in the store is left out: %s", kind, name, error)
+            self._senseless[kind, name] = f"its row makes no sense, and is left out: {error}"
             return
         match spec:
             case HostSpec():

@@ -9,7 +9,7 @@ import asyncio
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from itertools import groupby
 from operator import attrgetter
 
@@ -64,6 +64,10 @@ async def examine(coordinator: Coordinator, host: str | None) -> list[Finding]:
     for status in coordinator.desired.statuses.values():
         if status.network is not None:
             carried[status.host].add(status.network)
+    for name, why in coordinator.undriven.items():
+        if host in {None, name}:
+            remedy = f"apply it again, or fleetswitch host remove {name}"
+            found.append(Finding("error", "host", f"Host {name}", why, remedy, name))
     for number, (name, agent) in enumerate(sorted(coordinator.agents.items())):
         if host in {None, name}:
             found += [*_host(coordinator, agent), *_tunnels(coordinator, name, agent.spec, carried[name])]
@@ -96,17 +100,10 @@ def _store(coordinator: Coordinator) -> Iterator[Finding]:
     for problem in store.problems():
         yield Finding("error", "store", f"{problem.table} {problem.name}", f"its row is skipped: {problem.what}",
                       f"apply it again: fleetswitch get {problem.table.lower()} {problem.name} -o yaml")  # fmt: skip
-    desired = coordinator.desired
-    known: dict[str, Mapping[str, object]] = {
-        "Host": {**desired.hosts, **desired.leaving},
-        "Network": desired.networks,
-        "Port": desired.registered,
-    }
     for kind in KINDS:
-        for name, row in store.rows(kind).items():
-            if row.spec and name not in known[kind]:
-                yield Finding("error", "store", f"{kind} {name}", "its row makes no sense, and is left out",
-                              "apply it again")  # fmt: skip
+        for name, why in coordinator.desired.senseless(kind).items():
+            if kind != "Host":
+                yield Finding("error", "store", f"{kind} {name}", why, "apply it again, or delete it")
     for why in sorted(coordinator.engine.faults.values()):
         yield Finding("error", "flows", "engine", f"flows could not be computed: {why}", "please report it")
 

@@ -8,13 +8,23 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from operator import attrgetter
 from typing import Any
 
 import yaml
 
-from controller.agent import HostAgent, Part
 from controller.api.exposition import Sample
-from controller.api.operations import Action, Applied, Finding, Health, Listing, Outcome, Unconfirmed, UnknownSwitch
+from controller.api.operations import (
+    Action,
+    Applied,
+    Finding,
+    Health,
+    Listing,
+    Outcome,
+    Trouble,
+    Unconfirmed,
+    UnknownSwitch,
+)
 from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
 from controller.doctor import examine
@@ -61,10 +71,11 @@ class FleetOperations(Whereabouts):
         if problems := [problem for d in documents for problem in self._moved_bridge(d)]:
             raise InvalidInput(problems)
         outcomes = tuple(self._outcome(d.kind, d.name, dump_spec(d.spec)) for d in documents)
-        if dry_run:
-            return Applied(outcomes, 0)
         writes = [Put(d.kind, d.name, dump_spec(d.spec), d.generation) for d in documents]
         numbers = list(_numbers(documents))
+        if dry_run:
+            self._store.check(writes, numbers=numbers)
+            return Applied(outcomes, 0)
         if writes:
             changed = [(each.kind, each.name) for each in outcomes if each.action != "unchanged"]
             with self._coordinator.recorder.asked(changed):
@@ -88,27 +99,44 @@ class FleetOperations(Whereabouts):
         if problems:
             raise InvalidInput(problems)
         outcomes = tuple(Outcome(kind, name, "deleted", self._diff(kind, name, None)) for kind, name in targets)
-        if dry_run:
-            return Applied(outcomes, 0)
         removals = [self._removal(kind, name, generation, force) for kind, name in targets]
+        if dry_run:
+            self._store.check(removals)
+            return Applied(outcomes, 0)
         with self._coordinator.recorder.asked(targets):
             await self._store.commit(removals)
+        for kind, name in targets:
+            if force and kind == "Host":
+                self._coordinator.unlock_removal(name)
         return Applied(outcomes, self._coordinator.sequence)
 
-    async def wait(self, sequence: int, seconds: float) -> tuple[Unconfirmed, ...]:
+    async def wait(self, sequence: int, seconds: float, since: int | None = None) -> tuple[Unconfirmed, ...]:
         """Wait until every host has confirmed; what has not, with the reason, when the time is over.
 
         First the vNICs have to be judged by the change, which may change rows again; those are waited for as well.
+        A connection that is degraded has not confirmed either, unless it was so before the change ``since`` (by default
+        the one that is waited for): ``troubles`` tells of those.
         """
+        since = sequence if since is None else since
         coordinator = self._coordinator
         deadline = asyncio.get_running_loop().time() + seconds
         if not await coordinator.until(lambda: coordinator.judged >= sequence, seconds):
             return (Unconfirmed("store", "ovsdb", "what the hosts tell cannot be written yet"),)
         target = max(sequence, coordinator.judged)
         rest = max(0.0, deadline - asyncio.get_running_loop().time())
-        if await coordinator.until(lambda: not any(self._behind(target)), rest):
+        if await coordinator.until(lambda: not any(self._behind(target, since)), rest):
             return ()
-        return tuple(self._unconfirmed(target))
+        return tuple(sorted(self._behind(target, since), key=attrgetter("host", "what")))
+
+    async def troubles(self, since: int) -> tuple[Trouble, ...]:
+        """Connections that were degraded before this change, and are so still."""
+        troubles = self._coordinator.troubles
+        return tuple(
+            Trouble(name, what, part.reason)
+            for name, agent in sorted(self._coordinator.agents.items())
+            for what, part in sorted(agent.parts().items())
+            if part.state == "degraded" and troubles.is_older(name, what, part.reason, since)
+        )
 
     async def list(self, kind: str) -> Listing:
         """All objects of a kind as flat documents, by name."""
@@ -138,8 +166,8 @@ class FleetOperations(Whereabouts):
 
     async def doctor(self, host: str | None) -> builtins.list[Finding]:
         """What is wrong in the fleet, or with one host; the worst first. Raises NotFound."""
-        if host is not None and host not in self._coordinator.agents:
-            raise no_such("Host", host, self._coordinator.agents)
+        if host is not None:
+            self._row("Host", host)
         return await examine(self._coordinator, host)
 
     async def topology(self) -> Topology:
@@ -157,6 +185,7 @@ class FleetOperations(Whereabouts):
             state = self._store.state
             reasons.append(f"store: {state.error or state.doing}" if state is not None else "store: not started")
         reasons += sorted(self._coordinator.engine.faults.values())
+        reasons += [f"Host {name}: {why}" for name, why in sorted(self._coordinator.undriven.items())]
         for name, agent in sorted(self._coordinator.agents.items()):
             reasons += [f"Host {name}: {what}: {part.state}: {part.reason}" for what, part in agent.parts().items()
                         if part.state != "up"]  # fmt: skip
@@ -237,30 +266,30 @@ class FleetOperations(Whereabouts):
             return Put(kind, name, {}, generation)  # it runs: it stays, as one that nobody registered
         if kind != "Host":
             return Remove(kind, name, generation)
-        if force:
-            self._coordinator.unlock_removal(name)
         agent = self._coordinator.agents.get(name)
-        if force and (agent is None or agent.ovsdb.state.state == "down"):
+        if agent is None or (force and agent.ovsdb.state.state == "down"):
             return Remove(kind, name, generation)  # what is on it stays there: nobody can reach it
-        return MarkDeleting(kind, name)
+        return MarkDeleting(kind, name, generation)
 
     # Looks.
 
-    def _behind(self, sequence: int) -> Iterator[tuple[HostAgent, Part]]:
-        """Connections of hosts that have not confirmed this sequence, or cannot do all of what they confirmed."""
+    def _behind(self, sequence: int, since: int) -> Iterator[Unconfirmed]:
+        """Connections of hosts that have not confirmed this sequence, or cannot do all of what they confirmed and could
+        before ``since``."""
         settled = min(sequence, self._coordinator.settled)
-        for agent in self._coordinator.agents.values():
-            if agent.name not in self._desired.hosts:
-                yield agent, "ovsdb"
+        undriven, troubles = self._coordinator.undriven, self._coordinator.troubles
+        for name, why in undriven.items():
+            yield Unconfirmed(name, "ovsdb", why)
+        for name, agent in self._coordinator.agents.items():
+            if name in undriven:
+                continue
+            if name not in self._desired.hosts:
+                yield Unconfirmed(name, "ovsdb", agent.parts()["ovsdb"].reason or "is being cleaned")
                 continue
             for what, part in agent.parts().items():
-                if part.confirmed < (sequence if what == "openflow" else settled) or part.state == "degraded":
-                    yield agent, what
-
-    def _unconfirmed(self, sequence: int) -> Iterator[Unconfirmed]:
-        for agent, what in sorted(self._behind(sequence), key=lambda pair: (pair[0].name, pair[1])):
-            waiting = "has not answered yet" if agent.name in self._desired.hosts else "is being cleaned"
-            yield Unconfirmed(agent.name, what, agent.parts()[what].reason or waiting)
+                is_new = part.state == "degraded" and not troubles.is_older(name, what, part.reason, since)
+                if is_new or part.confirmed < (sequence if what == "openflow" else settled):
+                    yield Unconfirmed(name, what, part.reason or "has not answered yet")
 
     def _document(self, row: Row, plugged: Mapping[str | None, int]) -> dict[str, Any]:
         """``plugged``: how many vNICs each host has."""
@@ -276,7 +305,9 @@ class FleetOperations(Whereabouts):
     def _host_status(self, row: Row, plugged: Mapping[str | None, int]) -> dict[str, Any]:
         agent = self._coordinator.agents.get(row.name)
         status: dict[str, Any] = {}
-        if agent is not None:
+        if (why := self._coordinator.undriven.get(row.name)) is not None:
+            status["ovsdb"] = {"state": "down", "reason": why}
+        elif agent is not None:
             status = {what: {"state": p.state, "reason": p.reason} for what, p in agent.parts().items()}
             status["hears"] = shown(self._coordinator.lldp.heard(row.name))
             status["ovs_version"] = agent.ovsdb.state.ovs_version

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from controller.api.endpoints import AS_OF, Endpoint
 from controller.api.events import EventInfo
 from controller.api.inspection import Explanation, FlowInfo, GroupInfo, MeterInfo, TableWalk
-from controller.api.operations import Finding, Health, Outcome, Unconfirmed, UnknownSwitch
+from controller.api.operations import Finding, Health, Outcome, Trouble, Unconfirmed, UnknownSwitch
 from controller.api.problems import MEDIA_TYPE
 from controller.api.queries import GENERATION, MOST_COUNT, MOST_SECONDS, Parameter
 from controller.api.statuses import STATUSES
@@ -29,8 +29,8 @@ _PART = re.compile(r"<(?:path:)?(\w+)>")
 _OBSERVED_PORT = "ObservedPort"
 _ALWAYS = (400, 422, 503, 504)
 _VALUES = (
-    Explanation, FlowInfo, GroupInfo, MeterInfo, TableWalk, Trace, Health, Outcome, Unconfirmed, UnknownSwitch, Failure,
-    Neighbours, Shared, Way, EventInfo, Finding, Fdb, Counters,
+    Explanation, FlowInfo, GroupInfo, MeterInfo, TableWalk, Trace, Health, Outcome, Trouble, Unconfirmed,
+    UnknownSwitch, Failure, Neighbours, Shared, Way, EventInfo, Finding, Fdb, Counters,
 )  # fmt: skip
 
 
@@ -188,6 +188,7 @@ def _confirmation(confirmed: Json) -> Json:
         "sequence": {"type": "integer", "description": "of the change; 0 for a dry run"},
         "confirmed": confirmed,
         "unconfirmed": {"type": "array", "items": _ref("Unconfirmed")},
+        "troubles": {"type": "array", "items": _ref("Trouble")},
     })  # fmt: skip
 
 

@@ -58,6 +58,15 @@ class Unconfirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """One connection of one host that cannot do all that it should, and could not before the change either."""
+
+    host: str
+    what: Literal["openflow", "ovsdb", "libvirt"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownSwitch:
     """A switch that connected and was turned away. ``datapath_id`` is null for one that did not get as far as telling
     it, ``host`` the Host whose datapath id it claims. ``since`` and ``last`` are times (RFC 3339) of the first and the
@@ -114,8 +123,14 @@ class Operations(Inspections, Protocol):
         Raises NotFound, Conflict, InvalidInput (still in use: names by whom), StoreError.
         """
 
-    async def wait(self, sequence: int, seconds: float) -> tuple[Unconfirmed, ...]:
-        """Wait until every switch has confirmed the change; empty when all did."""
+    async def wait(self, sequence: int, seconds: float, since: int | None = None) -> tuple[Unconfirmed, ...]:
+        """Wait until every switch has confirmed the change; empty when all did.
+
+        What was wrong with a host before the change ``since`` already is no matter; by default this change.
+        """
+
+    async def troubles(self, since: int) -> tuple[Trouble, ...]:
+        """What was wrong with hosts before this change already, and is so still."""
 
     async def list(self, kind: str) -> Listing:
         """All objects of a kind as flat documents (kind, name, fields, generation, status), sorted by name."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from flask import jsonify, request
+from flask import Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from controller.api import endpoints as e
@@ -38,6 +38,7 @@ MOST_WAITING = 6
 WAIT_SLICE = 2.0
 
 _MOST_LOGGED = 8
+_NOT_ASKED: Mapping[str, Any] = {"confirmed": None, "unconfirmed": [], "troubles": []}
 _DOCTOR = (
     Parameter("host", "text", "of this host alone"),
     Parameter("severity", "text", "as bad as this", choices=("error", "warning", "info")),
@@ -119,12 +120,11 @@ class Routes:
     def wait(self) -> ResponseReturnValue:
         query = read_query((e.SEQUENCE, e.WAIT))
         with self._place_to_wait():
-            sequence = query.count("sequence", -1)
+            sequence = since = query.count("sequence", -1)
             if sequence < 0:
-                sequence = self._call(self._operations.apply((), False)).sequence
-            missing = self._confirm(sequence, query.number("wait"))
-        body = {"sequence": sequence, "confirmed": not missing, "unconfirmed": [asdict(item) for item in missing]}
-        return jsonify(body), HTTPStatus.ACCEPTED if missing else HTTPStatus.OK
+                sequence, since = self._call(self._operations.apply((), False)).sequence, 0
+            answer = self._confirmation(sequence, query.number("wait"), since)
+        return jsonify({"sequence": sequence, **answer}), _status(answer)
 
     def list(self, kind: str, known: Sequence[Parameter]) -> ResponseReturnValue:
         query = read_query(known)
@@ -158,33 +158,33 @@ class Routes:
         200: confirmed, or a dry run; 202: stored, but nobody waited, or not every switch confirmed in time.
         """
         if query.flag("dry_run"):
-            return self._applied(self._call(change()), None, HTTPStatus.OK)
+            return _applied(self._call(change()), _NOT_ASKED), HTTPStatus.OK
         seconds = query.number("wait")
         if not seconds:
-            return self._applied(_logged(self._call(change())), None, HTTPStatus.ACCEPTED)
+            return _applied(_logged(self._call(change())), _NOT_ASKED), HTTPStatus.ACCEPTED
         with self._place_to_wait():  # before the change: a refusal must mean that nothing was done
             applied = _logged(self._call(change()))
-            missing = self._confirm(applied.sequence, seconds)
-        return self._applied(applied, missing, HTTPStatus.ACCEPTED if missing else HTTPStatus.OK)
+            # Where nothing was changed, nothing that is wrong came with it.
+            is_change = any(outcome.action != "unchanged" for outcome in applied.outcomes)
+            answer = self._confirmation(applied.sequence, seconds, applied.sequence + (not is_change))
+        return _applied(applied, answer), _status(answer)
 
-    def _applied(
-        self, applied: Applied, missing: Sequence[Unconfirmed] | None, status: HTTPStatus
-    ) -> ResponseReturnValue:
-        body = {
-            "outcomes": [asdict(outcome) for outcome in applied.outcomes],
-            "sequence": applied.sequence,
-            "confirmed": None if missing is None else not missing,
-            "unconfirmed": [asdict(item) for item in missing or ()],
+    def _confirmation(self, sequence: int, seconds: float, since: int) -> dict[str, Any]:
+        missing = self._confirm(sequence, seconds, since)
+        troubles = self._call(self._operations.troubles(since))
+        return {
+            "confirmed": not missing,
+            "unconfirmed": [asdict(item) for item in missing],
+            "troubles": [asdict(item) for item in troubles],
         }
-        return jsonify(body), status
 
-    def _confirm(self, sequence: int, seconds: float) -> Sequence[Unconfirmed]:
+    def _confirm(self, sequence: int, seconds: float, since: int) -> Sequence[Unconfirmed]:
         deadline = time.monotonic() + seconds
         gone = request.environ.get("waitress.client_disconnected", bool)
         stopping = request.environ.get(e.STOPPING, bool)
         while True:
             left = max(0.0, deadline - time.monotonic())
-            missing: Sequence[Unconfirmed] = self._call(self._operations.wait(sequence, min(left, WAIT_SLICE)))
+            missing: Sequence[Unconfirmed] = self._call(self._operations.wait(sequence, min(left, WAIT_SLICE), since))
             if not missing or left <= WAIT_SLICE or gone() or stopping():
                 return missing
 
@@ -205,6 +205,15 @@ def filters(kind: str) -> tuple[Parameter, ...]:
         ["name", *KINDS[kind].model_fields, *(STATUSES[kind].model_fields if kind in STATUSES else ())]
     )
     return tuple(Parameter(name, "text", f"whose {name} is this") for name in names)
+
+
+def _applied(applied: Applied, confirmation: Mapping[str, Any]) -> Response:
+    outcomes = [asdict(outcome) for outcome in applied.outcomes]
+    return jsonify({"outcomes": outcomes, "sequence": applied.sequence, **confirmation})
+
+
+def _status(confirmation: Mapping[str, Any]) -> HTTPStatus:
+    return HTTPStatus.OK if confirmation["confirmed"] else HTTPStatus.ACCEPTED
 
 
 def _logged(applied: Applied) -> Applied:

@@ -22,7 +22,11 @@ _FILE = click.option("-f", "--file", "files", multiple=True, metavar="FILE", hel
 @changing()
 @click.pass_context
 def apply(ctx: click.Context, files: tuple[str, ...], wait: float, dry_run: bool) -> None:
-    """Make objects as the files describe them, all or none."""
+    """Make objects as the files describe them, all or none.
+
+    It ends with 3 where a host has not confirmed the change in time, or something is wrong there that was not before
+    it. What was wrong before the change, and did not come with one of that host, is a warning.
+    """
     if not files:
         raise click.UsageError("nothing to apply; name a file with -f", ctx)
     documents = read_files(files)
@@ -38,6 +42,8 @@ def apply(ctx: click.Context, files: tuple[str, ...], wait: float, dry_run: bool
 @click.argument("name", required=False, shell_complete=complete_name(None))
 @_FILE
 @click.option("--force", is_flag=True, help="Delete even what other objects still use.")
+@click.option("--generation", type=click.IntRange(0), metavar="NUMBER",
+              help="Only if the object still has this generation, which `get` shows.")  # fmt: skip
 @changing()
 @click.pass_context
 def delete(
@@ -46,6 +52,7 @@ def delete(
     name: str | None,
     files: tuple[str, ...],
     force: bool,
+    generation: int | None,
     wait: float,
     dry_run: bool,
 ) -> None:
@@ -54,12 +61,14 @@ def delete(
     if files:
         if kind is not None:
             raise click.UsageError("name an object or files with -f, not both", ctx)
+        if generation is not None:
+            raise click.UsageError("--generation is that of one object; name it by KIND NAME", ctx)
         targets = [{"kind": item.kind, "name": item.name} for item in read_files(files)]
         answer = client(ctx).post("/delete", targets, **how)
     elif kind is None or name is None:
         raise click.UsageError("say which: KIND NAME, or -f FILE", ctx)
     else:
-        answer = client(ctx).delete(object_path(kind, name), **how)
+        answer = client(ctx).delete(object_path(kind, name), generation=generation, **how)
     report(answer, dry_run)
 
 
@@ -69,7 +78,10 @@ def delete(
               help="Wait no longer than this.")  # fmt: skip
 @click.pass_context
 def wait(ctx: click.Context, sequence: int | None, wait: float) -> None:
-    """Wait until every switch has confirmed what was changed."""
+    """Wait until every switch has confirmed what was changed.
+
+    With --sequence, what was wrong with a host before that change is a warning; without it, nothing may be wrong.
+    """
     _confirm(client(ctx).get("/wait", sequence=sequence, wait=wait))
 
 
@@ -94,6 +106,8 @@ def report(answer: Mapping[str, Any], dry_run: bool, *, hint: bool = True) -> No
 def _confirm(answer: Mapping[str, Any]) -> None:
     """Say that every switch confirmed. Raises NotConfirmed naming the first of those that did not, tells all."""
     missing = answer["unconfirmed"]
+    for item in answer["troubles"]:
+        note(f"warning: Host {item['host']}: {item['what']} was degraded before this change already: {item['reason']}")
     if answer["confirmed"]:
         note("confirmed by every switch")
         return

@@ -103,6 +103,8 @@ def _apply(draft: _Draft, write: Write) -> None:
                 row = replace(row, status=load(text))
                 draft.columns.add("status")
         case MarkDeleting():
+            _expect(write, row)
+            draft.guard |= write.expect is not None
             if row is not None and not row.deleting:
                 row = replace(row, generation=row.generation + 1, deleting=True)
                 draft.columns |= {"generation", "deleting"}
@@ -115,7 +117,7 @@ def _apply(draft: _Draft, write: Write) -> None:
     draft.row = row
 
 
-def _expect(write: Put | Remove, row: Row | None) -> None:
+def _expect(write: Put | MarkDeleting | Remove, row: Row | None) -> None:
     generation = row.generation if row else 0
     if write.expect is None or write.expect == generation:
         return
@@ -200,6 +202,8 @@ def settle(mirror: Mirror, writes: Sequence[Write]) -> list[Write]:
             case Put(expect=int(expect)) if row and row.generation == expect + 1:
                 same = not row.deleting and dump(row.spec, "") == dump(write.spec, "")
                 settled.append(replace(write, expect=None) if same else write)
+            case MarkDeleting(expect=int(expect)) if row and row.deleting and row.generation == expect + 1:
+                settled.append(replace(write, expect=None))
             case Remove(expect=int()) if row is None:
                 settled.append(replace(write, expect=None))
             case _:

@@ -58,10 +58,11 @@ class PutStatus:
 @dataclass(frozen=True, slots=True)
 class MarkDeleting:
     """Says that the row is to go, once whoever holds something for it has let go. Counts as a change of the spec, so a
-    writer that read the row before is refused. A missing row is fine."""
+    writer that read the row before is refused. A missing row is fine, unless ``expect`` says that there is one."""
 
     kind: str
     name: str
+    expect: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

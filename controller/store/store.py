@@ -122,6 +122,10 @@ class Store:
         await self._write(plan, within)
         return result
 
+    def check(self, writes: Sequence[Write], *, numbers: Sequence[NumberRequest] = ()) -> None:
+        """Raises Conflict and StoreError as commit() would by what is known here; writes nothing."""
+        make_plan(self._mirror, writes, numbers)
+
     async def execute(self, operations: Sequence[Operation], within: float) -> list[dict[str, Any]]:
         """One transaction on a table that is not mirrored; returns the results of its operations. Raises StoreError."""
         if self._client is None:

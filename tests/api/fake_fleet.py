@@ -24,7 +24,7 @@ from controller.api.inspection import (
     TableWalk,
 )  # fmt: skip
 from controller.api.metrics import OBJECTS
-from controller.api.operations import Applied, Finding, Health, Listing, Outcome, Unconfirmed, UnknownSwitch
+from controller.api.operations import Applied, Finding, Health, Listing, Outcome, Trouble, Unconfirmed, UnknownSwitch
 from controller.api.server import ApiServer
 from controller.api.tracing import Question, Trace
 from controller.api.whereabouts import Counters, Fdb, FdbEntry, PortCounters, Unread
@@ -56,10 +56,11 @@ class FakeFleet:
         self.meter_rows: list[MeterInfo] = []
         self.sequence = 0
         self.unconfirmed: tuple[Unconfirmed, ...] = ()
+        self.wrong: list[tuple[int, Trouble]] = []  # the change after which it came, and what
         self.confirmed = asyncio.Event()
         self.failure: BaseException | None = None
         self.hanging: set[str] = set()  # hosts whose flows are told when all is confirmed
-        self.waits: list[tuple[int, float]] = []
+        self.waits: list[tuple[int, float, int | None]] = []  # sequence, seconds, since
         self.ready = True
         self.graph = FleetRows()
         self.heard: dict[str, dict[str, list[Heard]]] = {}  # by LLDP: host, physical network
@@ -116,8 +117,11 @@ class FakeFleet:
             self.sequence += 1
         return Applied(tuple(Outcome(kind, name, "deleted", "") for kind, name in targets), self.sequence)
 
-    async def wait(self, sequence: int, seconds: float) -> tuple[Unconfirmed, ...]:
-        self.waits.append((sequence, seconds))
+    async def troubles(self, since: int) -> tuple[Trouble, ...]:
+        return tuple(trouble for began, trouble in self.wrong if began < since)
+
+    async def wait(self, sequence: int, seconds: float, since: int | None = None) -> tuple[Unconfirmed, ...]:
+        self.waits.append((sequence, seconds, since))
         if not self.unconfirmed:
             return ()
         try:

@@ -100,8 +100,8 @@ def test_wait_goes_on_in_slices_until_the_switches_confirm(served: Served, monke
     served.confirm()
     waiting.join()
     assert answers[0].status == 200
-    assert answers[0].json == {"sequence": 1, "confirmed": True, "unconfirmed": []}
-    assert all(seconds <= 0.05 for _, seconds in served.fleet.waits)
+    assert answers[0].json == {"sequence": 1, "confirmed": True, "unconfirmed": [], "troubles": []}
+    assert all(seconds <= 0.05 for _, seconds, _ in served.fleet.waits)
 
 
 def test_who_waits_does_not_keep_others_from_being_answered(served: Served) -> None:

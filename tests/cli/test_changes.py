@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from controller.api.operations import Unconfirmed
+from controller.api.operations import Trouble, Unconfirmed
 from tests.api.fake_fleet import Served
 
 Run = Callable[..., Result]
@@ -66,6 +66,19 @@ def test_what_is_not_confirmed_in_time_ends_with_3_and_names_each(run: Run, serv
     ]
     assert ("Host", "kvm01") in served.fleet.rows
     assert run("wait", "--wait", "0").exit_code == 3
+
+
+def test_what_was_wrong_before_is_a_warning_and_no_failure(run: Run, served: Served, fleet: str) -> None:
+    served.fleet.wrong = [(1, Trouble("kvm02", "ovsdb", "ens1: no such device"))]
+    told = "warning: Host kvm02: ovsdb was degraded before this change already: ens1: no such device\n"
+    result = run("apply", "-f", fleet, "--wait", "1")
+    assert (result.exit_code, result.stderr) == (0, f"{told}confirmed by every switch\n")
+    served.fleet.wrong = [(2, Trouble("kvm02", "ovsdb", "ens1: no such device"))]
+    assert "warning" not in run("wait", "--sequence", "2").stderr
+    result = run("apply", "-f", fleet, "--wait", "1")
+    assert (result.exit_code, result.stderr) == (0, f"{told}confirmed by every switch\n"), "nothing was changed"
+    assert "warning" not in run("wait").stderr, "whoever names no change asks for all that is wrong"
+    assert [since for *_, since in served.fleet.waits] == [2, 2, 3, 0]
 
 
 def test_dry_run_shows_the_difference(run: Run, served: Served, fleet: str, tmp_path: Path) -> None:
@@ -163,7 +176,9 @@ def test_delete_by_name_and_by_file(run: Run, served: Served, fleet: str) -> Non
     assert result.stderr == "error: Network web: is used by Port web1 (delete it first, or --force)\n"
     result = run("delete", "NETWORKS", "web", "--force", "--dry-run")
     assert (result.exit_code, result.stdout) == (0, "Network web would be deleted\n")
-    assert run("delete", "port", "web1").stdout == "Port web1 deleted\n"
+    result = run("delete", "port", "web1", "--generation", "7")
+    assert (result.exit_code, result.stderr) == (1, "error: Port web1: was changed (read it again)\n")
+    assert run("delete", "port", "web1", "--generation", "1").stdout == "Port web1 deleted\n"
     assert run("delete", "-f", fleet).stdout == "Host kvm01 deleted\nNetwork web deleted\n"
     assert served.fleet.rows == {}
     result = run("delete", "network", "web")
@@ -175,6 +190,7 @@ def test_delete_by_name_and_by_file(run: Run, served: Served, fleet: str) -> Non
     ("words", "said"),
     [
         (["apply"], "nothing to apply; name a file with -f"),
+        (["delete", "-f", "x", "--generation", "1"], "--generation is that of one object"),
         (["delete"], "say which: KIND NAME, or -f FILE"),
         (["delete", "network"], "say which: KIND NAME, or -f FILE"),
         (["delete", "network", "web", "-f", "x"], "name an object or files with -f, not both"),
