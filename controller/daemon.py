@@ -12,6 +12,7 @@ import signal
 import socket
 import ssl
 import sys
+import uuid
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
@@ -72,13 +73,13 @@ async def _serve(options: Options) -> None:
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(_store(options))
         won: asyncio.Future[int] = loop.create_future()
-        owner = f"{platform.node()}:{options.state_dir}"
+        owner = f"{platform.node()} {uuid.uuid4()}"  # hosts may be called alike
 
         def on_won(epoch: int) -> None:
             if not won.done():
                 won.set_result(epoch)
 
-        leadership = store.lease(_LEASE, owner, _LEASE_SECONDS, on_won, on_lost)
+        leadership = store.lease(_LEASE, owner, _LEASE_SECONDS, on_won, on_lost, alone=options.store is None)
         leadership.start()
         stack.push_async_callback(leadership.stop)
         epoch = await _first(won, stopping)
@@ -134,7 +135,7 @@ async def _first(won: asyncio.Future[int], stopping: asyncio.Event) -> int | Non
     either: set[asyncio.Future[Any]] = {won, stop}
     done, _ = await asyncio.wait(either, timeout=_LEASE_SECONDS / 5, return_when=asyncio.FIRST_COMPLETED)
     if not done:
-        log.warning("another controller drives this store; waiting for it to end")
+        log.warning("another controller drives this store, or did a moment ago; waiting until its lease ends")
         done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
     return won.result() if won in done else None

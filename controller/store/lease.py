@@ -24,7 +24,8 @@ Commit = Callable[[Callable[[], list[Operation]], float], Awaitable[None]]
 
 
 class Leadership:
-    """Tries to hold the lease ``name`` from ``start()`` to ``stop()``. ``owner`` names this controller and no other.
+    """Tries to hold the lease ``name`` from ``start()`` to ``stop()``. ``owner`` names this controller and no other, also
+    none that ran before it. ``alone``: nobody else can have the store, so whoever holds the lease is dead.
     ``on_won(epoch)`` and ``on_lost(reason)`` are called on the loop, in turn."""
 
     def __init__(
@@ -36,11 +37,13 @@ class Leadership:
         seconds: float,
         on_won: Callable[[int], None],
         on_lost: Callable[[str], None],
+        *,
+        alone: bool = False,
     ) -> None:
         self.name, self.owner = name, owner
         self.epoch = 0  # while it is held, else 0
         self._mirror, self._commit = mirror, commit
-        self._seconds = seconds
+        self._seconds, self._alone = seconds, alone
         self._on_won, self._on_lost = on_won, on_lost
         self._task: asyncio.Task[None] | None = None
         self._end: asyncio.TimerHandle | None = None
@@ -101,7 +104,7 @@ class Leadership:
 
     def _left(self, lease: Lease | None, now: float) -> float:
         """Seconds until the lease may be taken."""
-        if lease is None or lease.owner in ("", self.owner):
+        if lease is None or self._alone or lease.owner in ("", self.owner):
             return 0.0
         return lease.seen + self._seconds * 1.1 - now
 

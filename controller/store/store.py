@@ -155,13 +155,16 @@ class Store:
         seconds: float,
         on_won: Callable[[int], None],
         on_lost: Callable[[str], None],
+        *,
+        alone: bool = False,
     ) -> Leadership:
-        """A lease that is tried for once its ``start()`` is called. ``owner`` names this controller and no other."""
+        """A lease that is tried for once its ``start()`` is called. ``owner`` names this controller and no other;
+        ``alone`` says that no other can have this store, so that the lease of a dead one is not waited for."""
 
         async def write(plan: Callable[[], list[Operation]], within: float) -> None:
             await self._write(lambda again: plan(), within)
 
-        leadership = Leadership(self._mirror, write, name, owner, seconds, on_won, on_lost)
+        leadership = Leadership(self._mirror, write, name, owner, seconds, on_won, on_lost, alone=alone)
         self._leaderships.append(leadership)
         return leadership
 

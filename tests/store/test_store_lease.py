@@ -89,6 +89,36 @@ def test_a_lease_given_up_passes_on_at_once_and_a_dead_holders_after_it_ran_out(
     run(main())
 
 
+def test_who_is_alone_takes_a_dead_holders_lease_at_once_and_nobody_else_does(tmp_path: Path) -> None:
+    async def main() -> None:
+        server = PrivateServer(tmp_path)
+        await server.start()
+        with idl_thread() as thread:
+            stores = [Store(server.remote, thread) for _ in range(3)]
+            for store in stores:
+                await store.start()
+
+            def lease(store: Store, owner: str, *, alone: bool) -> Leadership:
+                return store.lease("leader", owner, 30.0, lambda epoch: None, lambda reason: None, alone=alone)
+
+            dead, other, next_one = (lease(store, f"host {n}", alone=n == 2) for n, store in enumerate(stores))
+            dead.start()
+            await until(lambda: dead.is_held, "it is held")
+            stores[0].close()  # as kill -9 would
+            other.start()
+            await asyncio.sleep(0.5)
+            assert not other.is_held
+            await other.stop()
+            next_one.start()
+            await until(lambda: next_one.is_held, "it is taken, long before it ran out")
+            assert next_one.epoch == 2
+            for one in (dead, next_one):
+                await one.stop()
+        await server.stop()
+
+    run(main())
+
+
 def test_a_stopped_store_makes_the_holder_give_up_and_somebody_take_over_later(tmp_path: Path) -> None:
     async def main() -> None:
         server = PrivateServer(tmp_path)
