@@ -24,8 +24,8 @@ Commit = Callable[[Callable[[], list[Operation]], float], Awaitable[None]]
 
 
 class Leadership:
-    """Tries to hold the lease ``name`` from ``start()`` to ``stop()``. ``owner`` names this controller and no other, also
-    none that ran before it. ``alone``: nobody else can have the store, so whoever holds the lease is dead.
+    """Tries to hold the lease ``name`` from ``start()`` to ``stop()``. ``owner`` names this controller and no other,
+    also none that ran before it. ``alone``: nobody else can have the store, so whoever holds the lease is dead.
     ``on_won(epoch)`` and ``on_lost(reason)`` are called on the loop, in turn."""
 
     def __init__(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from e2e_fleet import Fleet, lab_name
 from labkit import Lab
+
+sys.path.append(str(Path(__file__).parent.parent / "store"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,8 +125,9 @@ def vswitch(folder: Path, *remotes: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, size: int = 3) -> Iterator[list[Server]]:
-    """A RAFT cluster of our own database, its members connected by sockets in the folder."""
+def cluster(folder: Path, size: int = 3, ports: Sequence[int] = ()) -> Iterator[list[Server]]:
+    """A RAFT cluster of our own database, its members connected by sockets in the folder; clients may come to these
+    ports of this machine as well."""
     servers: list[Server] = []
     try:
         for number in range(size):
@@ -138,13 +139,27 @@ def cluster(folder: Path, size: int = 3) -> Iterator[list[Server]]:
             else:
                 command = ["ovsdb-tool", "join-cluster", home / "db", "Fleetswitch", raft[number], raft[0]]
             subprocess.run(command, check=True)
-            servers.append(Server(home))
+            servers.append(Server(home, VSWITCH, *(f"ptcp:{port}:127.0.0.1" for port in ports[number : number + 1])))
         for one in servers:
             subprocess.run(["ovsdb-client", "-t", "20", "wait", one.remote, "Fleetswitch", "connected"], check=True)
         yield servers
     finally:
         for one in servers:
             one.kill()
+
+
+def leader(servers: list[Server]) -> Server:
+    """The member that leads now."""
+    for one in servers:
+        done = subprocess.run(
+            ["ovs-appctl", "-t", f"{one.folder}/ctl", "cluster/status", "Fleetswitch"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        if "\nRole: leader" in done.stdout:
+            return one
+    raise AssertionError("the cluster has no leader")
 
 
 class Heard:

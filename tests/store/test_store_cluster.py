@@ -4,26 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-from ovsdb_servers import Server, cluster, idl_thread, run, until
+from ovsdb_servers import Server, cluster, idl_thread, leader, run, until
 
 from controller.store import Put, Store
-
-
-def leader(servers: list[Server]) -> Server:
-    for server in servers:
-        done = subprocess.run(
-            ["ovs-appctl", "-t", f"{server.folder}/ctl", "cluster/status", "Fleetswitch"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        if "\nRole: leader" in done.stdout:
-            return server
-    raise AssertionError("the cluster has no leader")
 
 
 def test_commits_and_numbers_outlive_the_leader(tmp_path: Path) -> None:
