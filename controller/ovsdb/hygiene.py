@@ -7,7 +7,7 @@ next guest that gets the same tap (measured: a guest came up in another guest's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 from uuid import UUID
 
@@ -26,7 +26,7 @@ def neutralise(bridge_name: str, mirror: Mirror) -> list[Step]:
     if bridge is None:
         return []
     steps = [step for port in _vnics(bridge, mirror) for step in _neutralise(port, mirror)]
-    return [*steps, *_orphans(mirror)]
+    return [*steps, *_orphans(bridge, mirror)]
 
 
 def remove_ports(bridge_name: str, names: Iterable[str], mirror: Mirror) -> list[Step]:
@@ -106,16 +106,22 @@ def _neutralise(port: PortRow, mirror: Mirror) -> Iterator[Step]:
         yield Step(f"clear the policing of interface {name}", lambda api: [api.db_set("Interface", name, *columns)])
 
 
-def _orphans(mirror: Mirror) -> Iterator[Step]:
-    """libvirt's QoS and Queue rows that no port refers to; both are root tables, so nobody else collects them."""
+def _orphans(bridge: BridgeRow, mirror: Mirror) -> Iterator[Step]:
+    """libvirt's QoS and Queue rows of the bridge's vNICs that no port refers to; both are root tables, so nobody else
+    collects them. The like of another bridge's guests may be in use in ways that are not ours to know."""
+    vnics = {row.name for port in _vnics(bridge, mirror) for row in mirror.interfaces_of(port)}
     used = {port.qos for port in mirror.ports.values() if port.qos is not None}
     for uuid, qos in mirror.qos.items():
-        if uuid not in used and "vm-id" in qos.external_ids:
-            yield _destroy("QoS", uuid, qos.external_ids.get("ifname", "?"))
+        if uuid not in used and _is_of(qos.external_ids, vnics):
+            yield _destroy("QoS", uuid, qos.external_ids["ifname"])
     queued = {queue for uuid, qos in mirror.qos.items() for queue in qos.queues}
     for uuid, external_ids in mirror.queues.items():
-        if uuid not in queued and "vm-id" in external_ids:
-            yield _destroy("Queue", uuid, external_ids.get("ifname", "?"))
+        if uuid not in queued and _is_of(external_ids, vnics):
+            yield _destroy("Queue", uuid, external_ids["ifname"])
+
+
+def _is_of(external_ids: Mapping[str, str], vnics: Set[str]) -> bool:
+    return "vm-id" in external_ids and external_ids.get("ifname") in vnics
 
 
 def _destroy(table: str, uuid: UUID, interface: str) -> Step:

@@ -346,6 +346,30 @@ def test_an_interface_that_open_vswitch_refuses_is_told_and_holds_up_nothing(tmp
     run(main())
 
 
+def test_rates_of_guests_on_other_bridges_are_left_alone(tmp_path: Path) -> None:
+    """Also where no port refers to them at the moment: somebody may be about to."""
+
+    async def main() -> None:
+        async with driven(tmp_path) as host:
+            await host.settle(bridges())
+            host.vsctl("add-br", "br-other", "--", "add-port", "br-other", "vnet9")
+            host.vsctl("add-port", "br-int", "vnet1", "--", "set", "interface", "vnet1", "external_ids:vm-id=guest")
+            rows = {}
+            for tap in ("vnet1", "vnet9", "gone"):
+                ids = ("external_ids:vm-id=guest", f"external_ids:ifname={tap}")
+                rows[tap] = host.vsctl("--id=@q", "create", "QoS", "type=linux-htb", "queues:0=@u", *ids,
+                                       "--", "--id=@u", "create", "Queue", *ids).split()  # fmt: skip
+            await until(lambda: rows["vnet1"][0] not in host.vsctl("--columns=_uuid", "list", "QoS"), "ours goes")
+            await until(lambda: rows["vnet1"][1] not in host.vsctl("--columns=_uuid", "list", "Queue"), "and its queue")
+            host.vsctl("set", "interface", "vnet1", "ingress_policing_rate=100")
+            await host.shows("0", "get", "interface", "vnet1", "ingress_policing_rate")
+            for tap in ("vnet9", "gone"):
+                assert rows[tap][0] in host.vsctl("--columns=_uuid", "list", "QoS")
+                assert rows[tap][1] in host.vsctl("--columns=_uuid", "list", "Queue")
+
+    run(main())
+
+
 def test_the_links_of_uplinks_are_told(tmp_path: Path) -> None:
     async def main() -> None:
         async with driven(tmp_path) as host:
