@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 _READY = 15.0  # seconds that a start may take; a large database is read first
 _STOP = 10.0
 _TOOL = 60.0
-_PAUSES = (0.05, 5.0)  # between restarts, the first and the longest
+_PAUSES = (0.05, 5.0)  # before restarts that do not last, the first and the longest
+_LASTS = 10.0  # seconds after which a server is one that lasts: the next is started at once
 
 
 class PrivateServer:
@@ -230,22 +231,22 @@ class PrivateServer:
         return isinstance(reply, dict) and schema.DATABASE in (reply.get("result") or ())
 
     async def _watch(self) -> None:
-        pause = _PAUSES[0]
+        loop = asyncio.get_running_loop()
+        pause = 0.0
         while True:
+            since = loop.time()
             await _gone(self._pid)
             self._reap()
             log.warning("store: ovsdb-server, process %d, ended: starts it again", self._pid)
             self._pid = 0
+            pause = 0.0 if loop.time() - since > _LASTS else _longer(pause)
             while not self._pid:
-                started = asyncio.get_running_loop().time()
+                await asyncio.sleep(pause)
                 try:
                     await self._spawn()
                 except (StoreError, OSError) as error:
                     log.error("%s", error)
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, _PAUSES[1])
-                else:
-                    pause = _PAUSES[0] if asyncio.get_running_loop().time() - started < 1 else pause
+                    pause = _longer(pause)
 
     def _reap(self) -> None:
         if self._child is not None:
@@ -261,6 +262,10 @@ class PrivateServer:
 
     def _error(self, what: str, remedy: str = "") -> StoreError:
         return StoreError(what, where=f"store ({self._folder})", remedy=remedy)
+
+
+def _longer(pause: float) -> float:
+    return min(max(pause * 2, _PAUSES[0]), _PAUSES[1])
 
 
 async def _gone(pid: int) -> None:

@@ -110,6 +110,30 @@ def test_a_killed_server_is_started_again_with_everything_that_was_committed(tmp
         run(main(thread))
 
 
+def test_a_server_that_dies_again_and_again_is_started_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controller.store.server._LASTS", 1.0)
+
+    async def main() -> None:
+        async with running(tmp_path) as server:
+            loop = asyncio.get_running_loop()
+
+            async def restart() -> float:
+                """Seconds until there is another process."""
+                dead, begin = server.pid, loop.time()
+                os.kill(dead, signal.SIGKILL)
+                await until(lambda: server.pid not in (0, dead), "it is started again", 30)
+                return loop.time() - begin
+
+            took = [await restart() for _ in range(6)]
+            assert took[-1] >= 1.6, took  # 50 ms, and twice as long each time
+            await asyncio.sleep(1.1)
+            assert await restart() < 1.6, "one that has lasted is followed at once"
+
+    run(main())
+
+
 def test_a_server_that_a_killed_controller_left_is_taken_over(tmp_path: Path) -> None:
     async def main(thread: IdlThread) -> None:
         left = PrivateServer(tmp_path)
