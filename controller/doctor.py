@@ -165,7 +165,8 @@ def _versions(coordinator: Coordinator) -> Iterator[Finding]:
                           "the portgroup of a running vNIC", "see troubleshooting: what works instead")  # fmt: skip
     if len(ovs) > 1:
         text = ", ".join(f"{version} on {len(hosts)}" for version, hosts in sorted(ovs.items()))
-        yield Finding("info", "version", "hosts", f"have several versions of Open vSwitch: {text}", "")
+        yield Finding("info", "version", "hosts", f"have several versions of Open vSwitch: {text}",
+                      "update those that are behind when it suits")  # fmt: skip
 
 
 def _about_ovs(version: str) -> Iterator[tuple[str, str]]:
@@ -174,7 +175,10 @@ def _about_ovs(version: str) -> Iterator[tuple[str, str]]:
         return
     series, patch = (int(found[1]), int(found[2])), int(found[3])
     if series < _TESTED:
-        yield f"Open vSwitch {version} is older than {_TESTED[0]}.{_TESTED[1]}, with which fleetswitch is tested", ""
+        yield (
+            f"Open vSwitch {version} is older than {_TESTED[0]}.{_TESTED[1]}, with which fleetswitch is tested",
+            ("update it when it suits"),
+        )
     if series < (2, 17) or patch < _MENDED.get(series, 0):
         yield (f"Open vSwitch {version} has CVE-2023-1668 unless its distribution mended it: a guest's packet of IP "
                "protocol 0 misleads those of others", "update it")  # fmt: skip

@@ -74,10 +74,11 @@ def _read(objects_of: Callable[[Any], list[Any]]) -> list[Document]:
 def _check_media(known: Sequence[str]) -> str:
     media = request.mimetype
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "the body is compressed", "send it as it is")
+        raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", "the body is compressed", "send it as it is",
+                      "Content-Encoding")  # fmt: skip
     if media not in known:
         raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media-type", f"content type {media!r:.80} is not understood",
-                      f"send one of: {', '.join(known)}")  # fmt: skip
+                      f"send one of: {', '.join(known)}", "Content-Type")  # fmt: skip
     return media
 
 
@@ -96,7 +97,7 @@ def _text() -> str:
 def _parse_yaml(text: str) -> list[Document]:
     if len(text) > MAX_YAML:
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", f"{len(text)} characters of YAML are too many",
-                      f"at most {MAX_YAML}; send JSON, as the command line does, or parts")  # fmt: skip
+                      f"at most {MAX_YAML}; send JSON, as the command line does, or parts", "body")  # fmt: skip
     try:
         return load_yaml(text, "body")
     except InvalidInput as error:
@@ -153,7 +154,7 @@ def _check_size(value: Any) -> None:
         count += len(level)
         if count > MAX_NODES:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "the body holds too many values",
-                          f"at most {MAX_NODES}; send it in parts")  # fmt: skip
+                          f"at most {MAX_NODES}; send it in parts", "body")  # fmt: skip
     if level:
         _malformed("is nested too deeply")
 

@@ -37,9 +37,11 @@ def check_request() -> None:
             )
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.environ.get('HTTP_HOST', '')}":
-        raise Refused(HTTPStatus.FORBIDDEN, "origin", f"a page of {origin!r:.80} may not ask this controller")
+        raise Refused(HTTPStatus.FORBIDDEN, "origin", f"a page of {origin!r:.80} may not ask this controller",
+                      "use the command line, or ask from no page", "Origin")  # fmt: skip
     if request.method not in _READING and request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}:
-        raise Refused(HTTPStatus.FORBIDDEN, "origin", "a page of another site may not change anything here")
+        raise Refused(HTTPStatus.FORBIDDEN, "origin", "a page of another site may not change anything here",
+                      "use the command line, or ask from no page", "Sec-Fetch-Site")  # fmt: skip
 
 
 def through() -> str:
@@ -64,4 +66,4 @@ def _check_host(header: str) -> None:
         known = host.lower() == "localhost"
     if not known:
         raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "host", f"{header!r:.80} is not a name of this controller",
-                      "ask for localhost or 127.0.0.1")  # fmt: skip
+                      "ask for localhost or 127.0.0.1", "Host")  # fmt: skip

@@ -40,7 +40,8 @@ _STATUS: Sequence[tuple[type[FleetError], HTTPStatus, str]] = (
 
 
 class Refused(Exception):
-    """A request that is refused for its form, before anything is asked of the controller."""
+    """A request that is refused for its form, before anything is asked of the controller. ``where`` is the part of it
+    that is wrong; the request as a whole when it is not named."""
 
     def __init__(self, status: HTTPStatus, kind: str, what: str, remedy: str = "", where: str = "") -> None:
         super().__init__(what)
@@ -53,7 +54,10 @@ def problem_document(status: int, kind: str, detail: str, problems: Sequence[Pro
     """The JSON object of RFC 9457, section 3; ``problems`` is our extension of it."""
     shown = [_plain(problem) for problem in problems[:MOST_PROBLEMS]]
     if len(problems) > MOST_PROBLEMS:
-        shown.append({"where": "", "what": f"and {len(problems) - MOST_PROBLEMS} problems more", "remedy": ""})
+        more = f"and {len(problems) - MOST_PROBLEMS} problems more"
+        shown.append(
+            _plain(Problem(problems[MOST_PROBLEMS].where, more, "mend those before; the next answer tells on"))
+        )
     return {
         "type": f"urn:fleetswitch:problem:{kind}",
         "title": HTTPStatus(status).phrase,
@@ -74,7 +78,9 @@ def install(app: Flask) -> None:
 
 
 def _refused(error: Refused) -> Response:
-    return _answer(error.status, error.kind, error.problem.what, [error.problem])
+    problem = error.problem
+    placed = Problem(problem.where or _here(), problem.what, problem.remedy)
+    return _answer(error.status, error.kind, placed.what, [placed])
 
 
 def _fleet_error(error: FleetError) -> Response:
@@ -96,21 +102,23 @@ def _http_error(error: HTTPException) -> Response:
     remedy = {
         HTTPStatus.NOT_FOUND: "see /openapi.json for what there is",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "send it in parts",
-    }.get(status, "")
+    }.get(status, "see /openapi.json for what is possible")
     headers = {name: value for name, value in error.get_headers() if name in {"Allow", "Retry-After"}}
-    return _answer(status, "http", what, [Problem("", what, remedy)], headers)
+    return _answer(status, "http", what, [Problem(_here(), what, remedy)], headers)
 
 
 def _too_late(_: BaseException) -> Response:
     log.warning("%s %s: the controller did not answer in time", request.method, request.path)
-    what = "the controller is busy or stopping and did not answer in time; a change may or may not have been made"
-    return _answer(HTTPStatus.GATEWAY_TIMEOUT, "busy", what, [Problem("", what, "look with GET, then try again")])
+    what, remedy = "the controller is busy or stopping and did not answer in time", "try again"
+    if request.method != "GET":
+        what, remedy = f"{what}; a change may or may not have been made", "look with GET, then try again"
+    return _answer(HTTPStatus.GATEWAY_TIMEOUT, "busy", what, [Problem(_here(), what, remedy)])
 
 
 def _unexpected(error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     what = "the controller made a mistake; its log says more"
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", what, [Problem("", what, "please report it")])
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", what, [Problem(_here(), what, "please report it")])
 
 
 def _answer(
@@ -118,6 +126,10 @@ def _answer(
 ) -> Response:
     body = json.dumps(problem_document(status, kind, detail, problems))
     return Response(body, status, dict(headers or {}), content_type=MEDIA_TYPE)
+
+
+def _here() -> str:
+    return f"{request.method} {request.path}"
 
 
 def _plain(problem: Problem) -> dict[str, str]:

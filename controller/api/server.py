@@ -34,6 +34,7 @@ Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 _THREADS = 24  # more than may wait for changes, hosts and events: the others find one
 _JOIN_SECONDS = 5.0
+_MOST_HEAD = 32 * 1024
 
 
 class ApiServer:
@@ -84,7 +85,12 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
     def execute(self) -> None:
         error = self.request.error
         status = HTTPStatus(error.code)
-        problem = Problem("", f"the request is refused: {error.body}", "")
+        what = f"the request is refused: {error.body}"
+        if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            problem = Problem("body", what, f"at most {MAX_BODY} bytes; send it in parts")
+        else:
+            problem = Problem("request", what, "send HTTP/1.1 (RFC 9112), with a head of at most "
+                              f"{_MOST_HEAD} bytes")  # fmt: skip
         body = json.dumps(problem_document(status, "http", problem.what, [problem])).encode()
         self.status = f"{status.value} {status.phrase}"
         self.response_headers.append(("Content-Type", MEDIA_TYPE))
@@ -119,7 +125,7 @@ class _Listener:
             connection_limit=200,
             channel_timeout=channel_timeout,
             cleanup_interval=max(1, channel_timeout // 4),
-            max_request_header_size=32 * 1024,
+            max_request_header_size=_MOST_HEAD,
             max_request_body_size=MAX_BODY + 1,  # waitress refuses what is equal, too
             # A whole answer goes to a temporary file: a client that does not read holds no thread.
             outbuf_high_watermark=1 << 30,

@@ -38,7 +38,7 @@ _AWAY_SECONDS = 1.0  # before a controller that is away is tried again
 _ERRORS: Mapping[int, type[FleetError]] = {
     HTTPStatus.NOT_FOUND: NotFound,
     HTTPStatus.CONFLICT: Conflict,
-    HTTPStatus.GATEWAY_TIMEOUT: NotConfirmed,
+    HTTPStatus.GATEWAY_TIMEOUT: ControllerUnreachable,
     HTTPStatus.SERVICE_UNAVAILABLE: StoreError,
     HTTPStatus.BAD_GATEWAY: HostError,
 }
@@ -151,7 +151,7 @@ class Client:
         status, data = self._send(method, path, query, body)
         value = self._json(data)
         if status >= HTTPStatus.BAD_REQUEST:
-            raise _error(status, value)
+            raise _error(status, value, is_change=method != "GET" or "wait" in query)
         return value
 
     def _send(self, method: str, path: str, query: Mapping[str, Any], body: Any) -> tuple[int, bytes]:
@@ -228,7 +228,8 @@ def _target(path: str, query: Mapping[str, Any]) -> str:
     return PREFIX + path + ("?" + urlencode(given) if given else "")
 
 
-def _error(status: int, value: Any) -> FleetError:
+def _error(status: int, value: Any, *, is_change: bool = False) -> FleetError:
+    """``is_change``: something was to be changed or waited for, which a late answer leaves unconfirmed."""
     found = value.get("problems") if isinstance(value, dict) else None
     problems = [
         Problem(*(str(item.get(part, "")) for part in ("where", "what", "remedy")))
@@ -238,7 +239,7 @@ def _error(status: int, value: Any) -> FleetError:
     if not problems:
         detail = value.get("detail", "") if isinstance(value, dict) else ""
         problems = [Problem("", str(detail) or f"refused with HTTP status {status}")]
-    kind = _ERRORS.get(status)
+    kind = NotConfirmed if is_change and status == HTTPStatus.GATEWAY_TIMEOUT else _ERRORS.get(status)
     if kind is None:
         return InvalidInput(problems)
     return kind(problems[0].what, where=problems[0].where, remedy=problems[0].remedy)

@@ -54,7 +54,7 @@ def _gather(api: Client, kind: str, name: str) -> dict[str, Any]:
     match kind:
         case "Host" | "Network":
             found["ports"] = list(api.items("/ports", **{kind.lower(): name}))
-            if kind == "Host" and (document.get("status") or {}).get("openflow"):
+            if kind == "Host":
                 found["findings"] = [each for each in api.items("/doctor", host=name) if each["severity"] != "info"]
         case "Port":
             status = document.get("status") or {}

@@ -62,7 +62,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InvalidInput([Problem(str(path), f"cannot be read: {error.strerror}", "")]) from None
+        raise InvalidInput(
+            [Problem(str(path), f"cannot be read: {error.strerror}", "name a file that may be read")]
+        ) from None
     return _decode(str(path), data)
 
 
@@ -80,7 +82,9 @@ def _load(source: str, text: str) -> list[Document]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidInput([Problem(f"{source}:{error.lineno}", f"is no JSON: {error.msg}")]) from None
+        raise InvalidInput(
+            [Problem(f"{source}:{error.lineno}", f"is no JSON: {error.msg}", "mend it there, or write YAML")]
+        ) from None
     except RecursionError:
         raise InvalidInput([Problem(source, "is nested too deeply", "a document has few levels")]) from None
     return load_objects(value if isinstance(value, list) else [value], source)

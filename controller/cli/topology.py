@@ -98,7 +98,8 @@ def path(ctx: click.Context, start: str, end: str, output: str) -> None:
             note(f"but {answer['remark']}")
         _note_moment(answer)
     else:
-        print_error(NotFound(answer["reason"]))
+        print_error(NotFound(answer["reason"], where="path",
+                             remedy=f"see where it leads: fleetswitch topology neighbours {start}"))  # fmt: skip
     if not answer["found"]:
         ctx.exit(_NOT_FOUND)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ MAX_NODES = 200_000  # aliases of aliases grow without bound in few bytes
 
 _RESERVED = ("kind", "name", "generation", "status")
 _NAMES: Mapping[bool, TypeAdapter[str]] = {False: TypeAdapter(ObjectName), True: TypeAdapter(ProfilePart)}
+
+_ABOUT_YAML = "write FIELD: VALUE lines, lists as [a, b], and texts that hold signs in quotes"
 
 _Path = tuple[str | int, ...]
 
@@ -54,9 +57,9 @@ def load_yaml(text: str, source: str) -> list[Document]:
             reader.lines = {}
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise InvalidInput([Problem(f"{source}:{line}", f"is no YAML: {error.problem}")]) from None
+        raise InvalidInput([Problem(f"{source}:{line}", f"is no YAML: {error.problem}", _ABOUT_YAML)]) from None
     except yaml.YAMLError as error:
-        raise InvalidInput([Problem(source, f"is no YAML: {error}")]) from None
+        raise InvalidInput([Problem(source, f"is no YAML: {error}", _ABOUT_YAML)]) from None
     except RecursionError:
         raise InvalidInput([Problem(source, "is nested too deeply", "a document has few levels")]) from None
     _refuse_doubles(documents, problems)
@@ -195,7 +198,9 @@ def _words(detail: Any, model: type[Spec] | None = None) -> tuple[str, str]:
         case "extra_forbidden":
             known = list(model.model_fields) if model is not None and len(detail["loc"]) == 1 else []
             guess = difflib.get_close_matches(str(detail["loc"][-1]), known, 1)
-            remedy = f"did you mean {guess[0]}?" if guess else (f"known are: {', '.join(known)}" if known else "")
+            remedy = (
+                f"did you mean {guess[0]}?" if guess else f"known are: {', '.join(known)}" if known else "leave it out"
+            )
             return "is not known", remedy
         case "value_error":
             text = str(detail["ctx"]["error"])
@@ -204,7 +209,7 @@ def _words(detail: Any, model: type[Spec] | None = None) -> tuple[str, str]:
         case "literal_error":
             return f"{given!r} is not allowed", f"one of: {detail['ctx']['expected']}"
         case _:
-            return f"{given!r:.60}: {detail['msg'][:1].lower()}{detail['msg'][1:]}", ""
+            return f"{given!r:.60} is not possible", re.sub("^Input", "it", detail["msg"])
 
 
 def _refuse_doubles(documents: Sequence[Document], problems: list[Problem]) -> None:

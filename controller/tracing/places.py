@@ -89,7 +89,8 @@ class Places:
             try:
                 address = str(ipaddress.ip_address(canonical))
             except ValueError:
-                raise NotFound(f"no vNIC has the MAC or the name {text}", where="trace") from None
+                raise NotFound(f"no vNIC has the MAC or the name {text}", where="trace",
+                               remedy="see the vNICs: fleetswitch port list") from None  # fmt: skip
             return [Place("", f"{OUTSIDE} ({address})", _STRANGERS[role], (address,))]
         raise no_such("guest, Port, MAC or address", text, {word for place in every for word in self._words(place)})
 

@@ -54,6 +54,13 @@ def read_all(peer: socket.socket) -> bytes:
         found += data
 
 
+def is_told(problem: dict[str, Any]) -> None:
+    """Every problem says where, what, and what would be right."""
+    assert problem["detail"]
+    assert problem["problems"]
+    assert all(each["where"] and each["what"] and each["remedy"] for each in problem["problems"]), problem["problems"]
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "status"),
     [
@@ -75,6 +82,14 @@ def read_all(peer: socket.socket) -> bytes:
         (JSON, b'{"kind": "Network", "name": "web", "mode": ["isolated"], "portgroups": 3}', 422),
         (JSON, b'{"kind": "Network", "name": "web", "mode": "isolated", "generation": "1"}', 422),
         (JSON, b'{"kind": "Network", "name": "\\ud800", "mode": "isolated"}', 422),
+        (JSON, b'{"kind": "Network", "name": "web", "mode": "isolated", "mtu": 9, "vlan": "x", "colour": 1}', 422),
+        (
+            JSON,
+            b'{"kind": "Network", "name": "web", "mode": "isolated", "portgroups": {"a": {"b": 1, "vlan": [2]}}}',
+            422,
+        ),
+        (JSON, b'{"kind": "Host", "name": "h", "ovsdb": 5, "underlay_mtu": 70000, "uplinks": {"a": 1}}', 422),
+        (JSON, b'{"kind": "Port", "name": "p", "addresses": ["x", 1], "vm": {}, "mac": null}', 422),
         (YAML, b"a: [", 400),
         (YAML, b"\x00", 400),
         (YAML, b"[" * 20_000, 400),
@@ -92,7 +107,7 @@ def test_bodies_that_are_refused(served: Served, headers: dict[str, str], body: 
     answer = ask(served.socket, "POST", APPLY, body, headers)
     assert answer.status == status, answer.body
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json["problems"][0]["what"]
+    is_told(answer.json)
     assert len(answer.body) < 200_000
     assert served.fleet.rows == {}
     assert ask(served.port, "GET", "/healthz").status == 200
@@ -105,6 +120,7 @@ def test_a_bomb_of_aliases_is_refused(served: Served) -> None:
     answer = ask(served.socket, "POST", APPLY, bomb.encode(), YAML)
     assert answer.status == 422
     assert "too many values" in answer.json["detail"]
+    is_told(answer.json)
 
 
 def test_plain_text_comes_through_the_unix_socket_only(served: Served) -> None:
@@ -115,7 +131,10 @@ def test_plain_text_comes_through_the_unix_socket_only(served: Served) -> None:
 def test_a_body_of_50_megabytes_is_refused_before_it_is_read(served: Served) -> None:
     answer = raw(served.socket, post("Content-Length: 52428800"))  # not one byte of the body was sent
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["status"] == 413
+    problem = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert problem["status"] == 413
+    is_told(problem)
+    assert "8388608 bytes" in problem["problems"][0]["remedy"]
 
 
 def test_a_chunked_body_without_end_is_cut_off(served: Served) -> None:
@@ -150,7 +169,7 @@ def test_what_is_no_http_is_answered_in_the_same_form(served: Served, head: byte
     answer = raw(served.socket, head)
     assert answer.split()[1] in {b"400", b"431"}
     assert b"application/problem+json" in answer
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["problems"]
+    is_told(json.loads(answer.partition(b"\r\n\r\n")[2]))
 
 
 @pytest.mark.parametrize(
@@ -168,6 +187,7 @@ def test_what_is_no_http_is_answered_in_the_same_form(served: Served, head: byte
 def test_names_that_are_not_ours_are_refused_on_tcp(served: Served, host: str) -> None:
     answer = ask(served.port, "GET", "/api/v1/hosts", headers={"Host": host})
     assert answer.status == 421
+    is_told(answer.json)
     assert ask(served.socket, "GET", "/api/v1/hosts", headers={"Host": host}).status == 200
 
 
@@ -191,7 +211,9 @@ def test_pages_of_other_sites_change_nothing(served: Served, headers: dict[str, 
     for where in (served.port, served.socket):
         assert ask(where, "POST", APPLY, WEB, about).status == 403
         assert ask(where, "PUT", "/api/v1/networks/web", WEB, about).status == 403
-        assert ask(where, "DELETE", "/api/v1/networks/web", headers=about).status == 403
+        answer = ask(where, "DELETE", "/api/v1/networks/web", headers=about)
+        assert answer.status == 403
+        is_told(answer.json)
     assert served.fleet.rows == {}
 
 
@@ -254,3 +276,19 @@ def test_answers_are_neither_cached_nor_guessed_nor_signed(served: Served) -> No
     assert headers["cache-control"] == "no-store"
     assert headers["x-content-type-options"] == "nosniff"
     assert "server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/nothing", 404),
+        ("PATCH", "/api/v1/hosts", 405),
+        ("GET", "/api/v1/hosts?limit=x", 400),
+        ("GET", "/api/v1/hosts?nonsense=1", 400),
+        ("GET", "/api/v1/wait?wait=99999", 400),
+    ],
+)
+def test_requests_that_are_refused(served: Served, method: str, path: str, status: int) -> None:
+    answer = ask(served.socket, method, path)
+    assert answer.status == status
+    is_told(answer.json)

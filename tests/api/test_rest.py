@@ -297,8 +297,8 @@ def test_health_and_readiness(served: Served) -> None:
 
 
 def test_unknown_paths_and_methods(served: Served) -> None:
-    assert words(ask(served.port, "GET", "/api/v1/nothing")) == [": there is no /api/v1/nothing (see /openapi.json "
-                                                                "for what there is)"]  # fmt: skip
+    assert words(ask(served.port, "GET", "/api/v1/nothing")) == [
+        "GET /api/v1/nothing: there is no /api/v1/nothing (see /openapi.json for what there is)"]  # fmt: skip
     answer = ask(served.socket, "DELETE", "/api/v1/apply")
     assert (answer.status, answer.headers["allow"]) == (405, "POST")
     assert ask(served.port, "OPTIONS", "/api/v1/apply").status == 405

@@ -81,6 +81,19 @@ def test_what_was_wrong_before_is_a_warning_and_no_failure(run: Run, served: Ser
     assert [since for *_, since in served.fleet.waits] == [2, 2, 3, 0]
 
 
+def test_a_controller_that_is_late_leaves_a_change_unconfirmed_and_a_read_undone(
+    run: Run, served: Served, fleet: str
+) -> None:
+    served.fleet.failure = TimeoutError()
+    result = run("apply", "-f", fleet)
+    assert (result.exit_code, "may or may not have been made" in result.stderr) == (3, True)
+    assert run("wait").exit_code == 3
+    result = run("get", "hosts")
+    assert result.exit_code == 1
+    assert result.stderr == ("error: GET /api/v1/hosts: the controller is busy or stopping and did not answer in time "
+                             "(try again)\n")  # fmt: skip
+
+
 def test_dry_run_shows_the_difference(run: Run, served: Served, fleet: str, tmp_path: Path) -> None:
     run("apply", "-f", fleet)
     Path(fleet).write_text(FLEET + "mtu: 1400\n")
@@ -114,7 +127,7 @@ def test_errors_of_all_files_name_file_and_line(run: Run, served: Served, tmp_pa
     lines = result.stderr.splitlines()
     assert lines[0] == f"error: {first}:9: Network web: mtuu: is not known (did you mean mtu?)"
     assert lines[1].startswith(f"error: {second}:3: is no YAML")
-    assert lines[2] == f"error: {third}: cannot be read: No such file or directory"
+    assert lines[2] == f"error: {third}: cannot be read: No such file or directory (name a file that may be read)"
     assert len(lines) == 3
     assert served.fleet.rows == {}
 

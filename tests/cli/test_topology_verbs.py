@@ -102,8 +102,8 @@ def test_path(run: Run) -> None:
     assert result.stderr.splitlines()[0] == "in lan, VLAN 10"
     apart = run("topology", "path", "web2", "db1")
     assert (apart.exit_code, apart.stdout) == (1, "")
-    assert apart.stderr == ("error: web2 and db1 share no segment: web2 is in lan (VLAN 10); "
-                            "db1 is in backend (untagged)\n")  # fmt: skip
+    assert apart.stderr == ("error: path: web2 and db1 share no segment: web2 is in lan (VLAN 10); db1 is in backend "
+                            "(untagged) (see where it leads: fleetswitch topology neighbours web2)\n")  # fmt: skip
     as_json = run("topology", "path", "web2", "db1", "-o", "json")
     assert (as_json.exit_code, json.loads(as_json.stdout)["found"]) == (1, False)
 

@@ -24,6 +24,7 @@ from controller.store import (
     Remove,
     Row,
     Store,
+    Write,
 )
 from controller.store.schema import schema_path
 
@@ -95,7 +96,8 @@ def test_all_or_nothing(tmp_path: Path) -> None:
     async def main() -> None:
         async with stores(tmp_path) as (_, [store]):
             await store.commit([Put("Host", "a", {})])
-            wrong: Sequence[tuple[type[Exception], Put, str]] = [
+            wrong: Sequence[tuple[type[Exception], Write, str]] = [
+                (Conflict, MarkDeleting("Host", "a", 7), "Host a: generation 7 was read, but it has generation 1 now"),
                 (Conflict, Put("Host", "a", {"x": 1}, 7), "Host a: generation 7 was read, but it has generation 1 now"),
                 (Conflict, Put("Host", "c", {}, 7), "Host c: generation 7 was read, but it is gone"),
                 (Conflict, Put("Host", "a", {}, 0), "it was not there when it was read"),
