@@ -239,8 +239,10 @@ class Coordinator:
         try:
             await agent.respec(spec)
         except Exception as error:
-            self._not_driven(agent.name, error)
-            await self.agents.pop(agent.name).stop()
+            if self.agents.get(agent.name) is agent:
+                del self.agents[agent.name]  # the next change tries it anew
+                self._not_driven(agent.name, error)
+                await agent.stop()
         if agent.name in self.agents:
             self._want(agent, {spec.bridge: self._libvirt_networks(spec.bridge)})
 
