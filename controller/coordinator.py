@@ -169,10 +169,11 @@ class Coordinator:
             bridge: self._libvirt_networks(bridge) for bridge in {spec.bridge for spec in desired.hosts.values()}
         }
         self._forced &= desired.leaving.keys()
-        for name in self.agents.keys() - desired.hosts.keys() - desired.leaving.keys():
+        for name in self.guests.hosts.keys() - desired.hosts.keys() - desired.leaving.keys():
             self.troubles.forget(name)
             self.guests.forget(name)
-            self._spawn(self.agents.pop(name).stop(), f"let go {name}")
+            if (agent := self.agents.pop(name, None)) is not None:
+                self._spawn(agent.stop(), f"let go {name}")
         self.undriven = dict(desired.senseless("Host"))
         for name, spec in {**desired.leaving, **desired.hosts}.items():
             try:

@@ -40,6 +40,9 @@ def _fleet(coordinator: Coordinator) -> Iterator[Sample]:
 
 
 def _hosts(coordinator: Coordinator) -> Iterator[Sample]:
+    for name in sorted(coordinator.undriven.keys() - coordinator.agents.keys()):
+        for each in m.STATES:
+            yield m.CONNECTION.at(each == "down", name, "ovsdb", each)
     for name, agent in sorted(coordinator.agents.items()):
         for what, part in agent.parts().items():
             state = part.state if part.state in m.STATES else "down"

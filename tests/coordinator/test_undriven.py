@@ -10,6 +10,7 @@ from coordinated import NAME, Fleet, coordinated, hosts_thread, plug
 from ovsdb_servers import Server, idl_thread, run, until, vswitch
 from plugs_in import PlugsIn
 
+from controller.api import metrics as m
 from controller.errors import InvalidInput
 from controller.idl import Database, Listener, OvsdbClient
 from controller.store.rows import MarkDeleting, Put
@@ -62,6 +63,8 @@ def test_rows_of_hosts_that_make_no_sense_keep_no_other_host_from_being_driven(t
                 for n, row in enumerate(ROWS):
                     assert repr(row.get("libvirt", row["ovsdb"])) in await undriven(fleet, f"a{n}")
                 assert "KeyError" in await undriven(fleet, "unnumbered")
+                down = m.CONNECTION.at(True, "a1", "ovsdb", "down")
+                assert down in await fleet.operations.metrics()
                 health = await fleet.operations.health()
                 assert any("qemu+tcp:///system" in reason for reason in health.reasons)
 
