@@ -15,6 +15,7 @@ from controller.admission import Admission
 from controller.agent import HostAgent, Watchers
 from controller.arrivals import Arrivals
 from controller.chronicle import Chronicle
+from controller.contents import Contents
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, Desired
 from controller.engine import Engine
 from controller.errors import FleetError, StoreError
@@ -84,6 +85,7 @@ class Coordinator:
         self._publish_wake = asyncio.Event()
         self._stop_watching: Callable[[], None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._contents = Contents()
         self._arrivals = Arrivals(pipeline.number[ARRIVED], self.agents, self._on_arrived)
         self._sweeper = Sweeper(store, self.desired, self._confirmed_everywhere)
         self._left_behind: dict[tuple[str, str, VnicRow | str], int] = {}
@@ -206,7 +208,7 @@ class Coordinator:
         watched = [number for table, number in pipeline.number.items() if not table.learned]
         return Switch(
             host, self._epoch, watched, lambda: self._on_state(host), lambda: self._ports_known(host),
-            lambda packet: self.lldp.take(host, packet),
+            lambda packet: self.lldp.take(host, packet), self._contents,
         )  # fmt: skip
 
     def _want(self, agent: HostAgent, networks: Mapping[str, Sequence[WantedNetwork]]) -> None:

@@ -1,40 +1,43 @@
 """One host's OpenFlow: what it has, what it should have, and the difference, which is all that is sent.
 
-Driven by level: a change only says that something may be missing. What the switch has is read when it connects, by
-(table, cookie), and known from then on; a switch that is right is sent nothing.
+Driven by level: a change only says that something may be missing. What the switch has is read when it connects, with
+what each flow does, and known from then on by (table, cookie); a switch that is right is sent nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from controller.contents import Contents, Identity
 from controller.engine import Delta, HostTable
 from controller.errors import OpenFlowError
 from controller.openflow import messages
 from controller.openflow.connection import BundleRefused, Connection, Handlers, Refused
 from controller.openflow.decode import FlowUpdate, PacketIn, scan_flows
+from controller.openflow.sparse import Sparse
+from controller.pace import Pace
 from controller.pipeline.cookies import OWNER_BITS, is_own, own_cookie
 from controller.pipeline.pipeline import Entry
 
 log = logging.getLogger(__name__)
 
-Identity = tuple[int, int]
-
 _READ_SECONDS = 30.0
 _BUNDLE_SECONDS = 30.0
-_RETRY_SECONDS = 2.0
 _ECHO_SECONDS = 1.0
 _DRIFT_SECONDS = 0.05  # changes of strangers come in bursts: look once for all of them
+_MOST_DRIFT_SECONDS = 5.0  # to look costs up to 64 MiB, and whoever changes flows in a loop does not end by it
+_MOST_DISTRUSTED = 10_000  # flows that somebody changed: past that all are looked at
 
 
 @dataclass(frozen=True, slots=True)
 class SwitchState:
     """How it stands. ``confirmed`` is the last sequence that the switch has in full; ``flows`` counts ours on it;
-    ``drifts`` how often somebody else changed flows since it connected."""
+    ``drifts`` how often somebody else changed flows since the controller knows it."""
 
     state: str
     reason: str
@@ -50,6 +53,7 @@ class Switch:
     ``epoch`` counts the controllers that had the store's lease: a switch refuses one that was deposed. ``watched`` are
     the tables in which nobody else has to change anything. ``ports_known`` returns once the flows that are wanted go by
     the numbers that the host's ports have now. ``on_packet`` gets what flows of ours send to the controller.
+    ``contents`` is what is known of flows on all switches.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Switch:
         on_state: Callable[[], None],
         ports_known: Callable[[], Awaitable[None]],
         on_packet: Callable[[PacketIn], None] = lambda packet: None,
+        contents: Contents | None = None,
     ) -> None:
         self.host = host
         self._epoch = epoch
@@ -67,6 +72,8 @@ class Switch:
         self._on_state = on_state
         self._ports_known = ports_known
         self._on_packet = on_packet
+        self._contents = contents or Contents()
+        self._comings, self._strange = Sparse(log), Sparse(log)  # a host may be out to fill the log
         self._table: HostTable = HostTable()
         self._sequence = 0
         self._confirmed = -1
@@ -75,7 +82,7 @@ class Switch:
         self._admitting: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._has: set[Identity] | None = None
-        # What may differ from what the switch has; None means that nothing is known and all is compared.
+        # What may differ from what the switch has; empty while it is not known what that is.
         self._adds: dict[Identity, Entry] = {}
         self._removes: set[Identity] = set()
         self._refused: dict[Identity, str] = {}
@@ -85,7 +92,9 @@ class Switch:
         self._idle = True
         self._drifts = 0
         self._suspect = False
-        self._distrusted: set[Identity] = set()  # of these the cookie is ours, and perhaps nothing else
+        self._pace = Pace(_DRIFT_SECONDS, _MOST_DRIFT_SECONDS)
+        self._distrusted: set[Identity] | None = None  # the cookie is ours, and perhaps nothing else; None: of any flow
+        self._wrong: set[Identity] = set()  # on the switch by this identity is something else
 
     @property
     def state(self) -> SwitchState:
@@ -110,15 +119,20 @@ class Switch:
         if delta is not None:
             for identity in delta.removes:
                 self._refused.pop(identity, None)
-                if self._adds.pop(identity, None) is None or self._has is None or identity in self._has:
-                    self._removes.add(identity)
-            for identity, entry in delta.adds.items():
-                self._removes.discard(identity)
-                self._adds[identity] = entry
+            if self._has is not None:
+                self._pend(delta, self._has)
         if self._has is not None and self._idle and not (self._adds or self._removes or self._suspect or self._refused):
             self._confirmed = sequence
         else:
             self._wake.set()
+
+    def _pend(self, delta: Delta, has: set[Identity]) -> None:
+        for identity in delta.removes:
+            if self._adds.pop(identity, None) is None or identity in has:
+                self._removes.add(identity)
+        for identity, entry in delta.adds.items():
+            self._removes.discard(identity)
+            self._adds[identity] = entry
 
     @property
     def refused(self) -> Mapping[Identity, str]:
@@ -189,8 +203,9 @@ class Switch:
     def _closed(self, connection: Connection, reason: str) -> None:
         if connection is not self._connection:
             return
-        log.warning("%s: OpenFlow lost: %s", self.host, reason)
+        self._comings.warning("%s: OpenFlow lost: %s", self.host, reason)
         self._connection, self._has, self._reason, self._since = None, None, reason, time.time()
+        self._adds, self._removes = {}, set()
         self._wake.set()
         self._on_state()
 
@@ -205,9 +220,8 @@ class Switch:
             return
         self._connection, self._has, self._reason, self._since = connection, None, "", time.time()
         self._refused.clear()
-        self._distrusted.clear()
-        self._drifts = 0
-        log.info("%s: OpenFlow connected from %s", self.host, connection.peer)
+        self._distrusted, self._wrong = None, set()
+        self._comings.info("%s: OpenFlow connected from %s", self.host, connection.peer)
         self._task = asyncio.get_running_loop().create_task(self._serve(connection), name=f"switch {self.host}")
 
     async def _serve(self, connection: Connection) -> None:
@@ -218,16 +232,21 @@ class Switch:
                 await self._learn_ports(connection)
             while connection.is_active:
                 self._wake.clear()
-                if self._suspect:
-                    await asyncio.sleep(_DRIFT_SECONDS)
+                if self._suspect and not self._pace.left():
                     await self._read(connection)
                 await self._push(connection)
-                await self._wake.wait()
+                await self._woken()
         except OpenFlowError as error:
             connection.abort(str(error))
         except Exception:
             log.exception("%s: the switch cannot be driven", self.host)
             connection.abort("a fault of the controller")
+
+    async def _woken(self) -> None:
+        """Until there is something to do; what others did is looked at when it is time for that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pace.left() if self._suspect else None):
+                await self._wake.wait()
 
     async def _displace(self, old: Connection, new: Connection, turned_away: Callable[[str], None]) -> bool:
         """Whether the new connection takes the old one's place: only when the old one does not answer any more."""
@@ -266,17 +285,28 @@ class Switch:
         changed = [update for update in updates if update.event not in {"abbrev", "initial", "paused"}]
         if not changed or connection is not self._connection:
             return
-        for update in changed:
-            if update.event in {"added", "modified"} and is_own(update.cookie):
-                self._distrusted.add((update.table, update.cookie))
+        self._distrust(changed)
         self._drifts += len(changed)
         first = changed[0]
-        log.warning(
+        self._strange.warning(
             "%s: somebody else changed %d flows, the first in table %d: %s, cookie %#x", self.host, len(changed),
             first.table, first.event, first.cookie,
         )  # fmt: skip
-        self._suspect = True
-        self._wake.set()
+        if not self._suspect:
+            self._suspect = True
+            self._pace.plan()
+            self._wake.set()
+
+    def _distrust(self, changed: Iterable[FlowUpdate]) -> None:
+        """Of these flows the cookie tells nothing any more."""
+        if self._distrusted is None:
+            return
+        for update in changed:
+            if update.event in {"added", "modified"} and is_own(update.cookie):
+                self._distrusted.add((update.table, update.cookie))
+        # A monitor that could not keep up tells what there is afterwards, and not of what it changed back and forth.
+        if len(self._distrusted) > _MOST_DISTRUSTED or any(update.event == "resumed" for update in changed):
+            self._distrusted = None
 
     async def _read(self, connection: Connection) -> None:
         """Learn what the switch has; everything that it lacks or should not have is pending from here on."""
@@ -285,14 +315,32 @@ class Switch:
         # Ours alone: what a switch has learned, or somebody else put there, may be without bound.
         request = messages.flow_desc_request(cookie=own_cookie(bytes(7)), cookie_mask=OWNER_BITS)
         body = await connection.multipart(request, _READ_SECONDS)
-        self._has = await asyncio.to_thread(_own_identities, body)
-        self._has -= {entry.identity for entry in self._table} & distrusted
+        if distrusted is None:
+            wanted = {entry.identity: entry for entry in self._table}
+            found, wrong = await asyncio.to_thread(self._contents.read, body, wanted)
+            self._note_wrong(wrong)
+        else:
+            found = await asyncio.to_thread(_own_identities, body)
+            wrong = found & distrusted
+        self._wrong |= wrong
+        self._has = found - self._wrong
         self._compare(self._has)
-        log.info(
+        self._pace.done()
+        self._strange.info(
             "%s: has %d of our flows, lacks %d, %d too many", self.host, len(self._has), len(self._adds),
             len(self._removes),
         )  # fmt: skip
         self._on_state()
+
+    def _note_wrong(self, wrong: set[Identity]) -> None:
+        """Nobody told of these flows: they were changed while nobody listened."""
+        if wrong:
+            self._drifts += len(wrong)
+            table, cookie = min(wrong)
+            self._strange.warning(
+                "%s: somebody else changed %d flows while nobody listened, one of them in table %d, cookie %#x",
+                self.host, len(wrong), table, cookie,
+            )  # fmt: skip
 
     async def _learn_ports(self, connection: Connection) -> None:
         """A switch without a flow of ours has started anew, and its ports may have other numbers than before: a flow
@@ -315,10 +363,10 @@ class Switch:
         """Send the difference until there is none."""
         self._idle = False
         while connection.is_active and self._has is not None:
-            adds, removes = self._adds, self._removes
-            self._adds, self._removes = {}, set()
+            adds, removes, wrong = self._adds, self._removes, self._wrong
+            self._adds, self._removes, self._wrong = {}, set(), set()
             batch = [e for i, e in adds.items() if i not in self._has and i not in self._refused]
-            gone = [identity for identity in removes if identity in self._has]
+            gone = [*(identity for identity in removes if identity in self._has), *wrong]
             if not batch and not gone:
                 if not self._refused and not self._suspect:
                     self._confirmed = self._sequence
@@ -351,14 +399,16 @@ class Switch:
             if 0 <= position < len(batch):
                 found = True
                 self._refused[batch[position].identity] = text
-                log.error("%s: refuses flow %#x: %s", self.host, batch[position].cookie, text)
+                self._strange.error("%s: refuses flow %#x: %s", self.host, batch[position].cookie, text)
         if not found:
             raise refusal
         for entry in batch:
             if entry.identity not in self._refused and entry.identity not in self._removes:
                 self._adds.setdefault(entry.identity, entry)
         for identity in gone:
-            if identity not in self._adds:
+            if self._has is not None and identity not in self._has:
+                self._wrong.add(identity)
+            elif identity not in self._adds:
                 self._removes.add(identity)
 
 

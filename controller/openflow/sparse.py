@@ -16,7 +16,16 @@ class Sparse:
         self._said = 0
         self._swallowed = 0
 
+    def info(self, text: str, *args: object) -> None:
+        self._say(logging.INFO, text, *args)
+
     def warning(self, text: str, *args: object) -> None:
+        self._say(logging.WARNING, text, *args)
+
+    def error(self, text: str, *args: object) -> None:
+        self._say(logging.ERROR, text, *args)
+
+    def _say(self, level: int, text: str, *args: object) -> None:
         now = time.monotonic()
         if now - self._since >= 60:
             self._since, self._said = now, 0
@@ -26,4 +35,4 @@ class Sparse:
         self._said += 1
         if self._swallowed:
             text, args, self._swallowed = text + " (%d lines before it left out)", (*args, self._swallowed), 0
-        self._log.warning(text, *args)
+        self._log.log(level, text, *args)

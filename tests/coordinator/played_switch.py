@@ -15,6 +15,7 @@ from controller.switch import Switch
 Identity = tuple[int, int]
 
 _ADD, _DELETE = 0, 3  # OpenFlow 1.5, 7.3.4.2
+_DROP = bytes((0, 1, 0, 4, 0, 0, 0, 0)), b""  # everything, and nothing is done with it
 
 
 async def at_once() -> None:
@@ -31,6 +32,7 @@ class PlayedSwitch:
     def __init__(self) -> None:
         self.flows: set[Identity] = set()
         self.taken: set[Identity] = set()  # every flow that it ever took
+        self.does: dict[Identity, tuple[bytes, bytes]] = {}  # match and instructions, where they are not _DROP
         self.handlers = Handlers()
         self.sent: list[bytes] = []  # what nobody waits for an answer to
         self.is_active = True
@@ -74,8 +76,7 @@ class PlayedSwitch:
         self.reads.append((cookie, mask))
         found = [(table, c) for table, c in sorted(self.flows) if c & mask == cookie & mask]
         self.told.append(len(found))
-        match = bytes((0, 1, 0, 4, 0, 0, 0, 0))
-        return b"".join(struct.pack("!H2xB11xQ", 32, table, c) + match for table, c in found)
+        return b"".join(described(flow, *self.does.get(flow, _DROP)) for flow in found)
 
     async def bundle(self, messages: Sequence[bytes], within: float) -> None:
         await self._answer()
@@ -89,6 +90,7 @@ class PlayedSwitch:
         for command, flow in wanted:
             assert command in {_ADD, _DELETE}
             (self.flows.add if command == _ADD else self.flows.discard)(flow)
+            self.does.pop(flow, None)
 
     def abort(self, reason: str) -> None:
         self.close(reason)
@@ -102,3 +104,9 @@ class PlayedSwitch:
         await self.answering.wait()
         if not self.is_active:
             raise OpenFlowError("the connection is closed", where="switch")
+
+
+def described(flow: Identity, match: bytes, instructions: bytes) -> bytes:
+    """A flow of priority 100 in a flow-description reply."""
+    size = 24 + len(match) + 8 + len(instructions)
+    return struct.pack("!H2xBxH8xQ", size, flow[0], 100, flow[1]) + match + b"\0\0\0\4" + bytes(4) + instructions

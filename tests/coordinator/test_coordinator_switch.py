@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import struct
+import logging
 import time
 
+import pytest
 from ovsdb_servers import run, until
-from played_switch import PlayedSwitch, at_once
+from played_switch import PlayedSwitch, at_once, described
 
 from controller.engine import Delta, HostTable
 from controller.openflow.decode import FlowUpdate
+from controller.openflow.actions import Output, instructions
 from controller.openflow.match import EVERYTHING
 from controller.openflow.messages import Command, flow_mod
 from controller.pipeline.cookies import OWNER_BITS, is_own, learned_cookie, own_cookie
@@ -120,7 +122,7 @@ def test_another_table_that_comes_while_the_switch_is_busy_leaves_nothing_of_the
 class Full(PlayedSwitch):
     """It has more flows than anybody wants to wait for."""
 
-    body = b"".join(struct.pack("!H2xB11xQ8x", 32, 1, entry(number).cookie) for number in range(1000)) * 1000
+    body = b"".join(described((1, entry(n).cookie), EVERYTHING.encode(), b"") for n in range(1000)) * 1000
 
     async def multipart(self, data: bytes, within: float) -> bytes:
         return self.body
@@ -169,3 +171,109 @@ def test_what_the_switch_has_learned_is_not_read() -> None:
         await switch.stop()
 
     run(main())
+
+
+NORMAL = EVERYTHING.encode(), instructions([Output(0xFFFFFFFA)])
+
+
+def test_a_flow_that_was_changed_while_nobody_listened_is_put_right_and_told() -> None:
+    async def main() -> None:
+        switch, played = new(), PlayedSwitch()
+        played.flows, played.does = flows(1, 2), {entry(2).identity: NORMAL}
+        switch.change(table(1, 2), None, 1)
+        played.connect(switch)
+        await until(lambda: switch.state.confirmed == 1, lambda: str(switch.state))
+        assert (played.flows, played.does) == (flows(1, 2), {})
+        assert played.taken == flows(2), "what is right is not sent"
+        assert switch.state.drifts == 1
+        played.does = {entry(1).identity: NORMAL}
+        played.disconnect()
+        played.connect(switch)
+        await until(lambda: switch.state.drifts == 2 and switch.state.state == "up", lambda: str(switch.state))
+        await until(lambda: played.does == {}, "put right again")
+        await switch.stop()
+
+    run(main())
+
+
+def test_a_flow_that_is_wrong_and_refused_is_taken_away() -> None:
+    async def main() -> None:
+        switch, played = new(), PlayedSwitch()
+        played.flows, played.does = flows(1, 2), {entry(2).identity: NORMAL}
+        played.refuses = lambda flow: flow in flows(2)
+        switch.change(table(1, 2, 3), None, 1)
+        played.connect(switch)
+        await until(lambda: played.flows == flows(1, 3), lambda: str(played.flows))
+        assert switch.state.state == "degraded"
+        await switch.stop()
+
+    run(main())
+
+
+def test_what_changes_while_the_switch_is_down_is_not_kept() -> None:
+    async def main() -> None:
+        switch, wanted = new(), table(1)
+        played = await connected(switch, wanted)
+        played.disconnect()
+        for number in range(2, 50):
+            delta = Delta()
+            wanted.add(entry(number), delta)
+            wanted.discard(entry(number - 1), delta)
+            switch.change(wanted, delta, number)
+        assert (switch._adds, switch._removes) == ({}, set())
+        played.connect(switch)
+        await until(lambda: switch.state.confirmed == 49, lambda: str(switch.state))
+        assert played.flows == flows(49)
+        played.answering.clear()
+        delta = Delta()
+        wanted.add(entry(50), delta)
+        wanted.discard(entry(49), delta)
+        switch.change(wanted, delta, 50)
+        played.disconnect()
+        assert (switch._adds, switch._removes) == ({}, set())
+        await switch.stop()
+
+    run(main())
+
+
+def test_a_host_that_changes_flows_without_end_fills_no_log_and_is_read_ever_less(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        switch = new()
+        played = await connected(switch, table(1, 2))
+        begin, told = len(played.reads), 0
+        caplog.clear()
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            for _ in range(50):
+                played.changed_by_somebody(FlowUpdate("modified", 0, 100, own_cookie(told.to_bytes(7, "big"))))
+                told += 1
+            await asyncio.sleep(0.001)
+        assert len(played.reads) - begin < 10, "twenty a second would be some 40"
+        assert switch.state.drifts == told
+        lines = [record for record in caplog.records if record.name == "controller.switch"]
+        assert len(lines) <= 10, f"{len(lines)} lines for {told} changes"
+        assert len(switch._distrusted or ()) <= 10_000
+        played.flows, played.does = flows(2), {entry(2).identity: NORMAL}
+        played.changed_by_somebody(FlowUpdate("modified", 0, 100, entry(2).cookie))
+        await until(lambda: (played.flows, played.does) == (flows(1, 2), {}), "it is put right in the end")
+        await switch.stop()
+
+    caplog.set_level(logging.INFO)
+    run(main())
+
+
+def test_a_host_that_comes_and_goes_without_end_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        switch, wanted = new(), table(1)
+        for number in range(100):
+            played = await connected(switch, wanted)
+            played.disconnect()
+            await asyncio.sleep(0)
+            switch._confirmed = -number - 2
+        await switch.stop()
+
+    caplog.set_level(logging.INFO)
+    run(main())
+    assert len(caplog.records) <= 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from e2e_fleet import Fleet
 from labkit import LightGuest, Nic, wait_for
@@ -57,6 +59,24 @@ def test_what_was_done_to_our_flows_is_undone(
     wait_for("the flows as they were", lambda: own_flows(fleet) == before, 5.0, every=0.05)
     assert pair[0].run("ping -c1 -W1 10.1.0.2")[0] == 0
     assert fleet.get("Host", "h1")["status"]["drifts"] > drifts
+
+
+def test_what_was_done_while_the_controller_was_away_is_undone_and_told(
+    fleet: Fleet, pair: tuple[LightGuest, LightGuest]
+) -> None:
+    before = own_flows(fleet)
+    fleet.controller.stop()
+    fleet.hosts["h1"].ofctl("mod-flows", "br-int", "-OOpenFlow15", "actions=NORMAL")
+    changed = [line for line in own_flows(fleet) if "cookie=0xf5" in line and line.endswith("actions=NORMAL")]
+    assert len(changed) > 3
+    fleet.controller.start()
+    wait_for("the flows as they were", lambda: own_flows(fleet) == before, 20.0, every=0.05)
+    fleet.settle()
+    assert pair[0].run("ping -c1 -W1 10.1.0.2")[0] == 0
+    [told] = fleet.client.get("/events", kind="Host", host="h1", event="drift", last=1)["items"]
+    assert re.search(r"somebody else changed \d+ flows of its switch", told["message"])
+    assert fleet.get("Host", "h1")["status"]["drifts"] == len(changed)
+    assert fleet.get("Host", "h2")["status"]["drifts"] == 0
 
 
 def test_a_foreign_flow_is_left_alone_and_shown(fleet: Fleet, pair: tuple[LightGuest, LightGuest]) -> None:

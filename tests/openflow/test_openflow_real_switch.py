@@ -314,7 +314,7 @@ def test_unasked_messages(vswitch: Vswitch, bridge: str) -> None:
         removed = (await until("removed", 1, connection))[0]
         assert (removed.table, removed.priority, removed.cookie, removed.match, removed.reason) == (4, 7, 9, match, 2)
         update = (await until("monitor", 2, connection))[1]
-        assert (update.event, update.table, update.match, update.cookie) == ("removed", 4, match, 9)
+        assert (update.event, update.table, update.priority, update.cookie) == ("removed", 4, 7, 9)
         await asyncio.to_thread(vswitch.ofctl, "mod-port", f"unix:{bridge}", "1", "down")
         status = (await until("port", 1, connection))[0]
         assert (status.reason, status.port.number, status.port.config & 1) == (2, 1, 1)
