@@ -31,6 +31,7 @@ ADDRESS_GUARD = Table("address_guard", Stage.SPOOF_GUARD, NEXT, "a vNIC sends fr
 _ARP, _RARP, _IPV4, _IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
 _TAGS = (0x8100, 0x88A8)  # IEEE 802.1Q-2018, table 9-1: customer and service tags
 _ICMP, _UDP, _ICMPV6 = 1, 17, 58
+_FIRST = 1  # of ip_frag: a first fragment; a later one of IPv4 has no port of its own, and nobody takes it alone
 _ARP_REQUEST, _RARP_REQUEST = 1, 3
 _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _MLD = (131, 132, 143)  # RFC 2710 report and done, RFC 3810 report
@@ -62,6 +63,10 @@ _SERVERS: tuple[tuple[Check, _Terms, str], ...] = (
 _UNREADABLE: tuple[tuple[_Terms, str], ...] = (
     ({"eth_type": _IPV4, "ip_proto": 0}, "an IPv4 header that cannot be read"),
     ({"eth_type": _IPV6, "ip_proto": 0}, "IPv6 headers that do not end in this packet"),
+    (
+        {"eth_type": _IPV4, "ip_proto": _UDP, "ip_frag": _FIRST, "udp_dst": 0},
+        "a first fragment of UDP without a port, or of a switch that was told not to look into fragments",
+    ),
     ({"eth_type": _IPV6, "ip_proto": _UDP, "udp_dst": 0}, "UDP without a port, or with one in a later fragment"),
     (_icmpv6(0), "ICMPv6 without a type, or with one in a later fragment"),
     ({**_icmpv6(_SOLICITATION), "ipv6_nd_target": "::"}, "a neighbour solicitation that cannot be read"),

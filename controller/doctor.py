@@ -198,6 +198,9 @@ def _host(coordinator: Coordinator, agent: HostAgent) -> Iterator[Finding]:
         if link != "up":
             yield Finding("error", "uplink", f"{place}: {interface}", f"its link is {link}",
                           f"on {name}: ip link show {interface}", name)  # fmt: skip
+    if down := sorted(agent.switch.upkeep.down - agent.ovsdb.links().keys()):
+        yield Finding("warning", "port", place, f"ports of {spec.bridge} are set down: {_some(down)}",
+                      f"on {name}: ip link set {down[0]} up", name)  # fmt: skip
     if view is None:
         return
     if found := strays(view):

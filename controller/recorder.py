@@ -94,10 +94,13 @@ class Recorder:
             message = f"somebody else changed {_count(more, 'flow')} of its switch; what is fleetswitch's is put right"
             self._history.add("Host", agent.name, "drift", message, host=agent.name)
         self._drifts[agent.name, "openflow"] = drifts
-        if (repairs := agent.ovsdb.repairs) > self._drifts.get((agent.name, "ovsdb"), 0):
-            message = f"somebody else changed its OVSDB; put right: {'; '.join(agent.ovsdb.repaired)}"
-            self._history.add("Host", agent.name, "drift", message, host=agent.name)
-        self._drifts[agent.name, "ovsdb"] = repairs
+        for part, what, kept in (
+            ("ovsdb", "its OVSDB", agent.ovsdb), ("settings", "its switch", agent.switch.upkeep),
+        ):  # fmt: skip
+            if kept.repairs > self._drifts.get((agent.name, part), 0):
+                message = f"somebody else changed {what}; put right: {'; '.join(kept.repaired)}"
+                self._history.add("Host", agent.name, "drift", message, host=agent.name)
+            self._drifts[agent.name, part] = kept.repairs
 
     def turned_away(self, address: str, dpid: int | None, host: str | None, reason: str) -> None:
         """A switch was turned away at the OpenFlow port. The address is its name: ids can be invented."""
@@ -188,7 +191,7 @@ class Recorder:
 
     def _forget(self, host: str) -> None:
         self._old_hosts -= {host}
-        for part in _PARTS:
+        for part in (*_PARTS, "settings"):
             self._links.pop((host, part), None)
             self._troubles.pop((host, part), None)
             self._drifts.pop((host, part), None)

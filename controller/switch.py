@@ -18,11 +18,12 @@ from controller.engine import Delta, HostTable
 from controller.errors import OpenFlowError
 from controller.openflow import messages
 from controller.openflow.connection import BundleRefused, Connection, Handlers, Refused
-from controller.openflow.decode import FlowUpdate, PacketIn, scan_flows
+from controller.openflow.decode import FlowUpdate, PacketIn, PortStatus, scan_flows
 from controller.openflow.sparse import Sparse
 from controller.pace import Pace
 from controller.pipeline.cookies import OWNER_BITS, is_own, own_cookie
 from controller.pipeline.pipeline import Entry
+from controller.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Switch:
         self._ports_known = ports_known
         self._on_packet = on_packet
         self._contents = contents or Contents()
+        self.upkeep = Upkeep(host, on_state)
         self._comings, self._strange = Sparse(log), Sparse(log)  # a host may be out to fill the log
         self._table: HostTable = HostTable()
         self._sequence = 0
@@ -183,7 +185,9 @@ class Switch:
         if self._candidate is not None and self._candidate.is_active:
             turned_away(f"{self._candidate.peer} has this datapath id too, and came first")
             return False
-        connection.handlers = Handlers(closed=self._closed, flow_updates=self._strangers, packet_in=self._packet)
+        connection.handlers = Handlers(
+            closed=self._closed, flow_updates=self._strangers, packet_in=self._packet, port_status=self._port
+        )
         self._candidate = connection
         self._admitting = asyncio.get_running_loop().create_task(
             self._admit(connection, turned_away), name=f"admit {self.host}"
@@ -225,9 +229,11 @@ class Switch:
         self._task = asyncio.get_running_loop().create_task(self._serve(connection), name=f"switch {self.host}")
 
     async def _serve(self, connection: Connection) -> None:
+        keeping: asyncio.Task[None] | None = None
         try:
             await self._introduce(connection)
             await self._read(connection)
+            keeping = asyncio.get_running_loop().create_task(self.upkeep.run(connection), name=f"keep {self.host}")
             if not self._has:
                 await self._learn_ports(connection)
             while connection.is_active:
@@ -241,6 +247,9 @@ class Switch:
         except Exception:
             log.exception("%s: the switch cannot be driven", self.host)
             connection.abort("a fault of the controller")
+        finally:
+            if keeping is not None:
+                keeping.cancel()
 
     async def _woken(self) -> None:
         """Until there is something to do; what others did is looked at when it is time for that."""
@@ -279,6 +288,10 @@ class Switch:
         """Somebody else's flow may send us packets as well: those are not looked at."""
         if connection is self._connection and is_own(packet.cookie):
             self._on_packet(packet)
+
+    def _port(self, connection: Connection, status: PortStatus) -> None:
+        if connection is self._connection:
+            self.upkeep.look()
 
     def _strangers(self, connection: Connection, updates: list[FlowUpdate]) -> None:
         """Somebody else changed flows. What is foreign is left alone, unless it took the place of one of ours."""

@@ -25,7 +25,7 @@ from controller.openflow.wire import need, strict, tlvs
 
 __all__ = [
     "ErrorMessage", "Features", "FlowDesc", "FlowRemoved", "FlowUpdate", "PacketIn", "Port", "PortStatus", "Role",
-    "decode_actions", "decode_aggregate", "decode_error", "decode_features", "decode_flow_desc",
+    "decode_actions", "decode_aggregate", "decode_config", "decode_error", "decode_features", "decode_flow_desc",
     "decode_flow_removed", "decode_flow_updates", "decode_hello", "decode_match", "decode_packet_in",
     "decode_packet_in2", "decode_port_desc", "decode_port_status", "decode_role", "multipart_header",
     "scan_contents", "scan_flows", "split_header",
@@ -270,6 +270,13 @@ def decode_role(body: bytes) -> Role:
     """A role reply or role status (§7.3.9, §7.4.4)."""
     role, generation = struct.unpack_from("!I4xQ", body)
     return Role(role, generation)
+
+
+@strict
+def decode_config(body: bytes) -> int:
+    """The flags of a get-config reply (§7.3.2)."""
+    need(len(body) == 4, f"get-config reply of {len(body)} bytes")
+    return int.from_bytes(body[:2], "big")
 
 
 @strict

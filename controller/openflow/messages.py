@@ -34,6 +34,8 @@ class Type(IntEnum):
     EXPERIMENTER = 4
     FEATURES_REQUEST = 5
     FEATURES_REPLY = 6
+    GET_CONFIG_REQUEST = 7
+    GET_CONFIG_REPLY = 8
     SET_CONFIG = 9
     PACKET_IN = 10
     FLOW_REMOVED = 11
@@ -41,6 +43,7 @@ class Type(IntEnum):
     PACKET_OUT = 13
     FLOW_MOD = 14
     GROUP_MOD = 15
+    PORT_MOD = 16
     MULTIPART_REQUEST = 18
     MULTIPART_REPLY = 19
     BARRIER_REQUEST = 20
@@ -109,6 +112,7 @@ ATOMIC, ORDERED = 1, 2
 SEND_FLOW_REM, CHECK_OVERLAP, RESET_COUNTS = 1, 2, 4
 BY_ACTION = 1 << 1  # of set_async: packets that a flow sends to the controller (OFPR_APPLY_ACTION)
 MATCH_FRAGMENTS = 3  # of set_config: Open vSwitch's OFPC_FRAG_NX_MATCH (openflow/nicira-ext.h)
+PORT_DOWN, NO_RECV, NO_FWD, NO_PACKET_IN = 1 << 0, 1 << 2, 1 << 5, 1 << 6  # of port_mod (§7.2.1)
 
 _FLOW_MOD = struct.Struct("!BBHIQQBBHHHIIIHH").pack
 _PACKET_OUT = struct.Struct("!BBHIIHxx").pack
@@ -159,6 +163,17 @@ def features_request(xid: int = 0) -> bytes:
 def set_config(miss_send_len: int = 0xFFFF, flags: int = 0, xid: int = 0) -> bytes:
     """How much of a missed packet is punted; Open vSwitch sends nothing asynchronous while it is 0 by default."""
     return message(Type.SET_CONFIG, struct.pack("!HH", flags, miss_send_len), xid)
+
+
+def get_config_request(xid: int = 0) -> bytes:
+    """Asks for what ``set_config`` set."""
+    return message(Type.GET_CONFIG_REQUEST, b"", xid)
+
+
+def port_mod(number: int, mac: str, config: int, mask: int, xid: int = 0) -> bytes:
+    """Sets the bits of ``mask`` in a port's configuration (§7.3.4.4). ``mac`` is its own, as the switch says it."""
+    body = struct.pack("!I4x6s2xII", number, bytes.fromhex(mac.replace(":", "")), config, mask)
+    return message(Type.PORT_MOD, body, xid)
 
 
 def set_async(packet_in: int = 0x3F, port_status: int = 7, flow_removed: int = 0xF, *, xid: int = 0) -> bytes:

@@ -10,12 +10,13 @@ from typing import cast
 from controller.errors import OpenFlowError
 from controller.openflow.connection import BundleRefused, Connection, Handlers
 from controller.openflow.decode import FlowUpdate
+from controller.openflow.messages import Multipart, Type
 from controller.switch import Switch
 
 Identity = tuple[int, int]
 
 _ADD, _DELETE = 0, 3  # OpenFlow 1.5, 7.3.4.2
-_DROP = bytes((0, 1, 0, 4, 0, 0, 0, 0)), b""  # everything, and nothing is done with it
+_DROP = 100, bytes((0, 1, 0, 4, 0, 0, 0, 0)), b""  # everything, and nothing is done with it
 
 
 async def at_once() -> None:
@@ -32,7 +33,8 @@ class PlayedSwitch:
     def __init__(self) -> None:
         self.flows: set[Identity] = set()
         self.taken: set[Identity] = set()  # every flow that it ever took
-        self.does: dict[Identity, tuple[bytes, bytes]] = {}  # match and instructions, where they are not _DROP
+        self.changed: dict[Identity, tuple[int, bytes, bytes]] = {}  # what somebody made of flows: as ``described``
+        self._does: dict[Identity, tuple[int, bytes, bytes]] = {}
         self.handlers = Handlers()
         self.sent: list[bytes] = []  # what nobody waits for an answer to
         self.is_active = True
@@ -68,15 +70,17 @@ class PlayedSwitch:
 
     async def request(self, data: bytes, within: float) -> bytes:
         await self._answer()
-        return b""
+        return bytes((0, 3, 0xFF, 0xFF)) if data[1] == Type.GET_CONFIG_REQUEST else b""
 
     async def multipart(self, data: bytes, within: float) -> bytes:
         await self._answer()
+        if int.from_bytes(data[8:10], "big") == Multipart.PORT_DESC:
+            return b""
         cookie, mask = struct.unpack_from("!QQ", data, 32)  # after two headers, table, port and group
         self.reads.append((cookie, mask))
         found = [(table, c) for table, c in sorted(self.flows) if c & mask == cookie & mask]
         self.told.append(len(found))
-        return b"".join(described(flow, *self.does.get(flow, _DROP)) for flow in found)
+        return b"".join(described(flow, *self._what(flow)) for flow in found)
 
     async def bundle(self, messages: Sequence[bytes], within: float) -> None:
         await self._answer()
@@ -87,10 +91,11 @@ class PlayedSwitch:
         if failures:
             raise BundleRefused(failures, "switch")
         self.taken |= {flow for command, flow in wanted if command == _ADD}
-        for command, flow in wanted:
+        for (command, flow), data in zip(wanted, messages, strict=True):
+            self.changed.pop(flow, None)
+            self._does[flow] = _does(data)
             assert command in {_ADD, _DELETE}
             (self.flows.add if command == _ADD else self.flows.discard)(flow)
-            self.does.pop(flow, None)
 
     def abort(self, reason: str) -> None:
         self.close(reason)
@@ -100,13 +105,21 @@ class PlayedSwitch:
             self.is_active = False
             self.handlers.closed(self.connection, reason)
 
+    def _what(self, flow: Identity) -> tuple[int, bytes, bytes]:
+        return self.changed.get(flow) or self._does.get(flow, _DROP)
+
     async def _answer(self) -> None:
         await self.answering.wait()
         if not self.is_active:
             raise OpenFlowError("the connection is closed", where="switch")
 
 
-def described(flow: Identity, match: bytes, instructions: bytes) -> bytes:
-    """A flow of priority 100 in a flow-description reply."""
+def _does(flow_mod: bytes) -> tuple[int, bytes, bytes]:
+    stop = 48 + (int.from_bytes(flow_mod[50:52], "big") + 7) // 8 * 8
+    return int.from_bytes(flow_mod[30:32], "big"), flow_mod[48:stop], flow_mod[stop:]
+
+
+def described(flow: Identity, priority: int, match: bytes, instructions: bytes) -> bytes:
+    """A flow in a flow-description reply."""
     size = 24 + len(match) + 8 + len(instructions)
-    return struct.pack("!H2xBxH8xQ", size, flow[0], 100, flow[1]) + match + b"\0\0\0\4" + bytes(4) + instructions
+    return struct.pack("!H2xBxH8xQ", size, flow[0], priority, flow[1]) + match + b"\0\0\0\4" + bytes(4) + instructions

@@ -122,7 +122,7 @@ def test_another_table_that_comes_while_the_switch_is_busy_leaves_nothing_of_the
 class Full(PlayedSwitch):
     """It has more flows than anybody wants to wait for."""
 
-    body = b"".join(described((1, entry(n).cookie), EVERYTHING.encode(), b"") for n in range(1000)) * 1000
+    body = b"".join(described((1, entry(n).cookie), 100, EVERYTHING.encode(), b"") for n in range(1000)) * 1000
 
     async def multipart(self, data: bytes, within: float) -> bytes:
         return self.body
@@ -173,24 +173,24 @@ def test_what_the_switch_has_learned_is_not_read() -> None:
     run(main())
 
 
-NORMAL = EVERYTHING.encode(), instructions([Output(0xFFFFFFFA)])
+NORMAL = 100, EVERYTHING.encode(), instructions([Output(0xFFFFFFFA)])
 
 
 def test_a_flow_that_was_changed_while_nobody_listened_is_put_right_and_told() -> None:
     async def main() -> None:
         switch, played = new(), PlayedSwitch()
-        played.flows, played.does = flows(1, 2), {entry(2).identity: NORMAL}
+        played.flows, played.changed = flows(1, 2), {entry(2).identity: NORMAL}
         switch.change(table(1, 2), None, 1)
         played.connect(switch)
         await until(lambda: switch.state.confirmed == 1, lambda: str(switch.state))
-        assert (played.flows, played.does) == (flows(1, 2), {})
+        assert (played.flows, played.changed) == (flows(1, 2), {})
         assert played.taken == flows(2), "what is right is not sent"
         assert switch.state.drifts == 1
-        played.does = {entry(1).identity: NORMAL}
+        played.changed = {entry(1).identity: NORMAL}
         played.disconnect()
         played.connect(switch)
         await until(lambda: switch.state.drifts == 2 and switch.state.state == "up", lambda: str(switch.state))
-        await until(lambda: played.does == {}, "put right again")
+        await until(lambda: played.changed == {}, "put right again")
         await switch.stop()
 
     run(main())
@@ -199,7 +199,7 @@ def test_a_flow_that_was_changed_while_nobody_listened_is_put_right_and_told() -
 def test_a_flow_that_is_wrong_and_refused_is_taken_away() -> None:
     async def main() -> None:
         switch, played = new(), PlayedSwitch()
-        played.flows, played.does = flows(1, 2), {entry(2).identity: NORMAL}
+        played.flows, played.changed = flows(1, 2), {entry(2).identity: NORMAL}
         played.refuses = lambda flow: flow in flows(2)
         switch.change(table(1, 2, 3), None, 1)
         played.connect(switch)
@@ -255,9 +255,9 @@ def test_a_host_that_changes_flows_without_end_fills_no_log_and_is_read_ever_les
         lines = [record for record in caplog.records if record.name == "controller.switch"]
         assert len(lines) <= 10, f"{len(lines)} lines for {told} changes"
         assert len(switch._distrusted or ()) <= 10_000
-        played.flows, played.does = flows(2), {entry(2).identity: NORMAL}
+        played.flows, played.changed = flows(2), {entry(2).identity: NORMAL}
         played.changed_by_somebody(FlowUpdate("modified", 0, 100, entry(2).cookie))
-        await until(lambda: (played.flows, played.does) == (flows(1, 2), {}), "it is put right in the end")
+        await until(lambda: (played.flows, played.changed) == (flows(1, 2), {}), "it is put right in the end")
         await switch.stop()
 
     caplog.set_level(logging.INFO)

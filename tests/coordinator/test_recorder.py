@@ -65,7 +65,8 @@ class PlayedHost:
 
     def __init__(self) -> None:
         self.state = "down", "not connected yet"
-        self.switch = SimpleNamespace(peer="192.0.2.1:4242", state=SimpleNamespace(drifts=0))
+        self.switch = SimpleNamespace(peer="192.0.2.1:4242", state=SimpleNamespace(drifts=0),
+                                      upkeep=SimpleNamespace(repairs=0, repaired=()))  # fmt: skip
         self.ovsdb = SimpleNamespace(repairs=0, repaired=())
 
     def parts(self) -> dict[str, PartState]:
