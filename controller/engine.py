@@ -29,14 +29,16 @@ _METHODS = {
     Scope.LOCAL: "local", Scope.HOST: "host", Scope.MEMBER: "member", Scope.REGISTRATION: "registration",
 }  # fmt: skip
 
+_NOWHERE: frozenset[str] = frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What an app says of one object, and on which hosts it holds."""
+    """What an app says of one object, and on which hosts it holds; on none where it says nothing."""
 
     flows: tuple[Flow, ...] = ()
     entries: tuple[Entry, ...] = ()
-    hosts: frozenset[str] = frozenset()
+    hosts: frozenset[str] = _NOWHERE
 
 
 @dataclass(slots=True)
@@ -106,6 +108,20 @@ def _remove(entry: Entry, delta: Delta) -> None:
         delta.removes.add(entry.identity)
 
 
+class _Moves:
+    """How two sets of hosts differ, remembered for the next block: those of a network move together."""
+
+    def __init__(self) -> None:
+        self._pair: tuple[frozenset[str], frozenset[str]] = frozenset(), frozenset()
+        self._found: tuple[frozenset[str], frozenset[str]] = self._pair
+
+    def between(self, old: frozenset[str], new: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Hosts that are in the old one alone, and in the new one alone."""
+        if old is not self._pair[0] or new is not self._pair[1]:
+            self._pair, self._found = (old, new), (old - new, new - old)
+        return self._found
+
+
 class Engine:
     """Keeps every host's table equal to what the apps say of the rows."""
 
@@ -117,6 +133,8 @@ class Engine:
         self._tables: dict[str, HostTable] = {}
         self._dependents: dict[Key, set[tuple[BlockId, Aspect]]] = defaultdict(set)
         self._reads: dict[tuple[BlockId, Aspect], set[Key]] = {}
+        self._carriers: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {}  # by network
+        self._moves = _Moves()
         self._apps = {app.name: app for app in pipeline.apps}
         self._by_scope: dict[Scope, list[App]] = {
             scope: [app for app in pipeline.apps if getattr(type(app), method) is not getattr(App, method)]
@@ -188,14 +206,19 @@ class Engine:
                 self.faults[block] = f"{block.app} of {block.row}: {error}"
                 flows, entries = (), ()
             self._note(block, "content", reader.read)
-        if "placement" in aspects:
+        if not entries:
+            hosts = _NOWHERE
+            self._note(block, "placement", set())
+        elif "placement" in aspects or not old.entries:
             reader = self.fabric.reader()
             hosts = self._place(block, reader)
             self._note(block, "placement", reader.read)
-        for host in old.hosts - hosts:
-            self._swap(host, old.entries, (), deltas)
-        for host in hosts - old.hosts:
-            self._swap(host, (), entries, deltas)
+        if hosts is not old.hosts:
+            gone, come = self._moves.between(old.hosts, hosts)
+            for host in gone:
+                self._swap(host, old.entries, (), deltas)
+            for host in come:
+                self._swap(host, (), entries, deltas)
         if entries != old.entries:
             for host in hosts & old.hosts:
                 self._swap(host, old.entries, entries, deltas)
@@ -292,22 +315,32 @@ class Engine:
 
     def _place(self, block: BlockId, reader: Reader) -> frozenset[str]:
         if not self._exists(block):
-            return frozenset()
+            return _NOWHERE
         match block.scope:
             case Scope.FLEET:
                 return frozenset(host.name for host in reader.hosts())
             case Scope.NETWORK:
-                return frozenset(reader.hosts_of_network(block.objects[0]))
+                return self._carry(block.objects[0], reader)
             case Scope.PORT:
                 port = reader.port(block.objects[0])
-                return frozenset(reader.hosts_of_network(port.network)) if port is not None else frozenset()
+                return self._carry(port.network, reader) if port is not None else _NOWHERE
             case Scope.LOCAL:
                 port = reader.port(block.objects[0])
-                return frozenset({port.host}) if port is not None else frozenset()
+                return frozenset({port.host}) if port is not None else _NOWHERE
             case Scope.HOST:
                 return frozenset({block.objects[0]})
             case Scope.MEMBER:
                 return frozenset({block.objects[1]})
             case Scope.REGISTRATION:
                 found = reader.registration(block.objects[0])
-                return frozenset(reader.hosts_of_network(found.network)) if found is not None else frozenset()
+                return self._carry(found.network, reader) if found is not None else _NOWHERE
+
+    def _carry(self, network: str, reader: Reader) -> frozenset[str]:
+        """Hosts that carry a network; the same set for all of its blocks, of which there are thousands."""
+        names = reader.hosts_of_network(network)
+        known = self._carriers.get(network)
+        if known is None or known[0] is not names:
+            known = self._carriers[network] = names, frozenset(names)
+        if not names:
+            del self._carriers[network]
+        return known[1]

@@ -29,7 +29,7 @@ from controller.openflow.decode_flow import FlowDesc
 from controller.openflow.decode_groups import decode_group_stats, decode_groups, decode_meter_stats, decode_meters
 from controller.openflow.messages import Multipart
 from controller.openflow.oxm import FIELDS, parse_value
-from controller.origins import Concern, Origin, causes_of, origins_on
+from controller.origins import Concern, Origin, blocks_of, causes_of, origins_on
 from controller.pipeline.app import BlockId, Scope
 from controller.pipeline.cookies import (
     OWNER_BITS,
@@ -72,13 +72,13 @@ class Inspection:
         """The flows of a host, tables in their order. Raises NotFound, InvalidInput, OpenFlowError."""
         request, concern = self._request(wanted), self._concern(host, wanted)
         body = await self._agent(host).switch.read(request)
-        return await asyncio.to_thread(flow_view.told, self.view(host), body, wanted, concern)
+        return await asyncio.to_thread(flow_view.told, await self.view(host), body, wanted, concern)
 
     async def explain(self, cookie: int, host: str | None) -> Explanation:
         """What the flows with this cookie do, why, and where they are. Raises NotFound."""
         names = [host] if host is not None else sorted(self._coordinator.agents)
         counts = dict(zip(names, await asyncio.gather(*(self._count(name, cookie) for name in names)), strict=True))
-        causes = list(causes_of(self._engine, cookie))
+        causes = await asyncio.to_thread(causes_of, blocks_of(self._engine), cookie)
         placements = [
             Placement(name, None if is_learned(cookie) else any(name in hosts for *_, hosts in causes),
                       None if note else bool(flows), flows, packets, octets, note)
@@ -133,14 +133,17 @@ class Inspection:
 
     # What others that read build on.
 
-    def view(self, host: str) -> flow_view.View:
+    async def view(self, host: str) -> flow_view.View:
         """What is wanted of a host, and why. Raises NotFound."""
-        agent = self._agent(host)
-        origins = origins_on(self._engine, host)
-        table = self._engine.tables.get(host, ())
-        return flow_view.View(host, self.names(host), origins,
-                    {origin.block: self._called(origin.block) for origin in origins.values()},
-                    {entry.identity: entry for entry in table}, dict(agent.switch.refused))  # fmt: skip
+        names, refused = self.names(host), dict(self._agent(host).switch.refused)
+        blocks, table = blocks_of(self._engine), list(self._engine.tables.get(host, ()))
+
+        def made() -> flow_view.View:
+            origins = origins_on(blocks, host)
+            called = {block: self._called(block) for block in {origin.block for origin in origins.values()}}
+            return flow_view.View(host, names, origins, called, {entry.identity: entry for entry in table}, refused)
+
+        return await asyncio.to_thread(made)
 
     def names(self, host: str) -> PipelineNames:
         """Tables and OpenFlow ports of a host by name. Raises NotFound."""

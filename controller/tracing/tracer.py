@@ -66,7 +66,7 @@ class Tracing(Inspection):
         def decoded() -> Tables:
             return Tables(decode(flows), decode_groups(groups))
 
-        return await asyncio.to_thread(decoded), self.view(host)
+        return await asyncio.to_thread(decoded), await self.view(host)
 
     def _with_tag(self, question: Question, asked: Asked, source: Place, target: Place) -> Asked:
         """With the tag that the sender has to put on for the target's VLAN, unless the question says which."""

@@ -13,14 +13,16 @@ from typing import Any
 import pytest
 from coordinated import Fleet, coordinated
 from ovsdb_servers import run, until
+from played_switch import described
 
 from controller.api.app import create_app
 from controller.api.server import ApiServer
 from controller.cli.client import Address, Client
 from controller.desired import SEGMENTS
 from controller.model.port import port_name
-from controller.openflow.messages import Multipart
+from controller.openflow.messages import Multipart, flow_desc_request
 from controller.pipeline.cookies import learned_cookie
+from controller.pipeline.pipeline import Entry
 from controller.store.rows import PutStatus
 
 HOSTS, GUESTS, NETWORKS = 400, 2000, 20
@@ -41,6 +43,7 @@ LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "fdb": ("/networks/net3/fdb", {}),
     "counters": ("/counters", {}),
     "unknown switches": ("/unknown-switches", {}),
+    "flows of a host": ("/hosts/kvm007/flows", {"limit": 5000}),
 }
 
 
@@ -66,6 +69,12 @@ def _seen(number: int) -> PutStatus:
     return PutStatus("Port", port_name(uuid, mac), status, create=True)
 
 
+def as_described(entry: Entry) -> bytes:
+    stop = 48 + (int.from_bytes(entry.add[50:52], "big") + 7) // 8 * 8  # ofp_flow_mod (OpenFlow 1.5.1, 7.3.4.1)
+    priority, match, instructions = int.from_bytes(entry.add[30:32], "big"), entry.add[48:stop], entry.add[stop:]
+    return described(entry.identity, priority, match, instructions)
+
+
 def answer_all(fleet: Fleet) -> None:
     """From here on every host's switch answers, with its ports' counters and with what it has learned in a network."""
     segment = fleet.store.numbers(SEGMENTS)["net3/0"]
@@ -73,8 +82,12 @@ def answer_all(fleet: Fleet) -> None:
     match = bytes.fromhex("0001000e80000606020000000001") + bytes(2)
     learned = struct.pack("!H2xB11xQ", 48, 0, learned_cookie(segment)) + match + bytes.fromhex("0000000400000000")
 
+    wanted = b"".join(as_described(entry) for entry in fleet.coordinator.engine.tables["kvm007"])
+
     async def read(request: bytes) -> bytes:
         await asyncio.sleep(0.001)
+        if request == flow_desc_request():
+            return wanted
         return ports if int.from_bytes(request[8:10], "big") == Multipart.PORT_STATS else learned * LEARNED
 
     for agent in fleet.coordinator.agents.values():
@@ -93,8 +106,8 @@ def test_every_look_is_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         async with coordinated(tmp_path) as fleet:
             await fill(fleet)
             coordinator, loop = fleet.coordinator, asyncio.get_running_loop()
-            answer_all(fleet)
             await until(lambda: coordinator.judged >= coordinator.sequence, "every vNIC was judged", within=50)
+            answer_all(fleet)
 
             def call(coroutine: Coroutine[Any, Any, Any]) -> Any:
                 return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
@@ -114,6 +127,8 @@ def test_every_look_is_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert len(found["port list"][1]["items"]) == GUESTS
         carriers = {number % HOSTS for number in range(GUESTS) if number % NETWORKS == 3}
         assert len(found["fdb"][1]["entries"]) == GUESTS // NETWORKS + LEARNED * len(carriers)
+        assert len(found["flows of a host"][1]["items"]) > 500
+        assert all(flow["why"] and flow["source"] for flow in found["flows of a host"][1]["items"])
         assert len(found["counters"][1]["ports"]) == 7 * HOSTS
         assert found["events"][1]["total"] >= GUESTS
         assert found["doctor"][1]["total"] >= 2 * HOSTS

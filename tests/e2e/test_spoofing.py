@@ -273,6 +273,21 @@ def test_nothing_serves_from_behind_its_headers(places: dict[str, Place], networ
 
 
 @pytest.mark.parametrize("network", NETS)
+def test_a_switch_that_was_told_to_look_into_no_fragment_takes_no_offer(
+    fleet: Fleet, places: dict[str, Place], network: str
+) -> None:
+    sender = f"{network}-thief"
+    for host in fleet.hosts.values():
+        host.ofctl("set-frags", "br-int", "normal")
+    try:
+        is_dropped(places, sender, serving(WHO[sender])["dhcp-offer-in-a-first-fragment"])
+        passes(places, sender, honest(WHO[sender])["ipv4-later-fragment"])
+    finally:
+        for host in fleet.hosts.values():
+            host.ofctl("set-frags", "br-int", "nx-match")
+
+
+@pytest.mark.parametrize("network", NETS)
 @pytest.mark.parametrize("what", HONEST)
 def test_honest(places: dict[str, Place], network: str, what: str) -> None:
     for role in ("thief", "new", "open"):
