@@ -1,7 +1,7 @@
 """L2: a frame reaches the one port that its destination is at, and every member of the segment when that is not known.
 
 vNICs are known from the rows and never learned. What is behind an uplink or a learning vNIC is learned by the switch
-itself: 300 s of silence forget it, and one frame from elsewhere moves it.
+itself: 300 s in which it sends nothing forget it, whoever sends to it, and one frame from elsewhere moves it.
 
 A destination that nobody knows can only be behind an uplink, or a vNIC that is not held to its own MAC: nobody else
 gets the frame.

@@ -34,13 +34,15 @@ class Resubmit:
 class LearnInto:
     """Write a flow into a table from the packet that passes. Learned flows die with the flow that learns.
 
+    ``hard_timeout`` in seconds, 0 is none: from the last packet that wrote it on, since to write it again begins anew
+    (ovs-actions(7), learn). An idle timeout would count what the learned flow itself matches.
     ``limit`` bounds how many flows of its cookie may be there at once; 0 is no bound. ``result`` is a register field of
     one bit that says whether the flow is there afterwards.
     """
 
     table: Table
     priority: int
-    idle_timeout: int
+    hard_timeout: int
     cookie: int
     specs: tuple[LearnSpec, ...]
     limit: int = 0

@@ -156,5 +156,5 @@ class Pipeline:
         if action.result is not None:
             result = FIELDS[f"reg{action.result.register}"], action.result.start
         return Learn(
-            self.resolve(table, action.table), action.specs, priority=action.priority, idle_timeout=action.idle_timeout,
+            self.resolve(table, action.table), action.specs, priority=action.priority, hard_timeout=action.hard_timeout,
             cookie=action.cookie, flags=action.flags, limit=action.limit, result=result)  # fmt: skip

@@ -175,7 +175,7 @@ def test_a_nested_guest_talks_to_all_hosts_also_after_the_controller_died(
     fleet.settle()
     assert pings(guests["cloud-plain2"], "10.30.0.77")
     learned = [line for line in fleet.hosts["h1"].ofctl("dump-flows", "br-int").splitlines() if "cookie=0xf6" in line]
-    assert any("52:54:00:1e:04:01" in line and "idle_timeout=300" in line for line in learned)
+    assert any("52:54:00:1e:04:01" in line and "hard_timeout=300" in line for line in learned)
 
 
 def test_a_portgroup_that_is_learning_no_more_forgets_who_is_behind_it(fleet: Fleet, places: dict[str, Place]) -> None:

@@ -148,7 +148,7 @@ def test_raw_flows_are_taken_back_by_ovs_ofctl(vswitch: Vswitch) -> None:
     async def work(it: Inspected, bridge: str) -> None:
         await it.install("kvm1")
         vswitch.ofctl("add-flow", bridge, _FOREIGN)
-        vswitch.ofctl("add-flow", bridge, f"cookie=0xf600000000000002,table={_LEARNED},priority=100,idle_timeout=300,"
+        vswitch.ofctl("add-flow", bridge, f"cookie=0xf600000000000002,table={_LEARNED},priority=100,hard_timeout=300,"
                       "reg0=2/0x7fffff,dl_dst=02:00:00:00:00:09 actions=set_field:0xfa01/0xffff->reg2")  # fmt: skip
         found = await it.inspection.flows("kvm1", FlowFilter(raw=True))
         assert {flow.owner for flow in found} == {"fleetswitch", "learned", "foreign"}
