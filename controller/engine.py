@@ -164,6 +164,8 @@ class Engine:
                 stale[block] |= {"content", "placement"}
         for block in sorted(stale, key=lambda b: (b.scope, b.app, b.objects)):
             self._refresh(block, stale[block], deltas)
+        for network in self._carriers.keys() - self.fabric.names("network"):
+            del self._carriers[network]
         for host in self._tables.keys() - hosts:
             del self._tables[host]
             deltas.pop(host, None)
@@ -341,6 +343,4 @@ class Engine:
         known = self._carriers.get(network)
         if known is None or known[0] is not names:
             known = self._carriers[network] = names, frozenset(names)
-        if not names:
-            del self._carriers[network]
         return known[1]

@@ -13,7 +13,7 @@ from apps import APPS
 from controller.engine import Delta, Engine, HostTable
 from controller.fabric import Reader
 from controller.pipeline.actions import goto, match, output
-from controller.pipeline.app import App
+from controller.pipeline.app import App, Scope
 from controller.pipeline.pipeline import Entry, Pipeline
 from controller.pipeline.tables import CLASSIFY, DELIVER, Flow, Priority, Stage
 from controller.views import NetworkView
@@ -55,6 +55,29 @@ def test_an_unchanged_row_changes_nothing() -> None:
     engine.update(fleet.rows())
     assert engine.update(fleet.rows()) == {}
     assert engine.update(fleet.rows(), {("Port", "a"), ("Host", "kvm1"), ("Network", "web")}) == {}
+
+
+def test_a_network_has_its_hosts_once_however_many_blocks_it_has() -> None:
+    fleet, engine = small().host("kvm3", "192.0.2.3").network("other"), Engine(Pipeline(APPS))
+
+    def sets() -> dict[str, set[int]]:
+        found: dict[str, set[int]] = {}
+        for block in engine.blocks.values():
+            if len(block.hosts) > 1:
+                found.setdefault(",".join(sorted(block.hosts)), set()).add(id(block.hosts))
+        return found
+
+    engine.update(fleet.rows())
+    assert len(sets()["kvm1,kvm2"]) == 1
+    assert sum(len(block.hosts) > 1 for block in engine.blocks.values()) > 5
+    assert all(not block.hosts for block in engine.blocks.values() if not block.entries)
+    engine.update(fleet.port("c", "kvm3", "web").port("d", "kvm1", "web").rows(), {("Port", "c"), ("Port", "d")})
+    assert "kvm1,kvm2" not in sets()
+    carried = {id(b.hosts) for i, b in engine.blocks.items() if i.scope in {Scope.PORT, Scope.NETWORK} and b.hosts}
+    assert len(carried) == 1
+    fleet.put("Network", "web", None)
+    engine.update(fleet.rows(), {("Network", "web")})
+    assert engine._carriers.keys() <= {"other"}
 
 
 def test_a_vnic_that_moves_leaves_flows_of_others_alone() -> None:
