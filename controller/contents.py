@@ -1,8 +1,9 @@
 """Whether flows on a switch still do what their cookies stand for.
 
 A cookie is a hash of what a flow is to do, and ``ovs-ofctl mod-flows`` changes what it does and leaves the cookie. A
-switch describes a flow its own way, with fields in another order and registers in pairs, so its bytes are not those that
-it was sent: each flow is decoded once, and from then on known by the bytes that were found right, on whatever host.
+switch describes a flow its own way, with fields in another order and registers in pairs, so its bytes are not those
+that it was sent: each flow is decoded once, and from then on known by the bytes that were found right, on whatever
+host.
 """
 
 from __future__ import annotations

@@ -94,13 +94,11 @@ class Recorder:
             message = f"somebody else changed {_count(more, 'flow')} of its switch; what is fleetswitch's is put right"
             self._history.add("Host", agent.name, "drift", message, host=agent.name)
         self._drifts[agent.name, "openflow"] = drifts
-        for part, what, kept in (
-            ("ovsdb", "its OVSDB", agent.ovsdb), ("settings", "its switch", agent.switch.upkeep),
-        ):  # fmt: skip
-            if kept.repairs > self._drifts.get((agent.name, part), 0):
-                message = f"somebody else changed {what}; put right: {'; '.join(kept.repaired)}"
+        for of, what, kept in (("ovsdb", "OVSDB", agent.ovsdb), ("settings", "switch", agent.switch.upkeep)):
+            if kept.repairs > self._drifts.get((agent.name, of), 0):
+                message = f"somebody else changed its {what}; put right: {'; '.join(kept.repaired)}"
                 self._history.add("Host", agent.name, "drift", message, host=agent.name)
-            self._drifts[agent.name, part] = kept.repairs
+            self._drifts[agent.name, of] = kept.repairs
 
     def turned_away(self, address: str, dpid: int | None, host: str | None, reason: str) -> None:
         """A switch was turned away at the OpenFlow port. The address is its name: ids can be invented."""

@@ -10,17 +10,17 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.contents import Contents, Identity
+from controller.drift import Drift
 from controller.engine import Delta, HostTable
 from controller.errors import OpenFlowError
 from controller.openflow import messages
 from controller.openflow.connection import BundleRefused, Connection, Handlers, Refused
 from controller.openflow.decode import FlowUpdate, PacketIn, PortStatus, scan_flows
 from controller.openflow.sparse import Sparse
-from controller.pace import Pace
 from controller.pipeline.cookies import OWNER_BITS, is_own, own_cookie
 from controller.pipeline.pipeline import Entry
 from controller.upkeep import Upkeep
@@ -30,9 +30,6 @@ log = logging.getLogger(__name__)
 _READ_SECONDS = 30.0
 _BUNDLE_SECONDS = 30.0
 _ECHO_SECONDS = 1.0
-_DRIFT_SECONDS = 0.05  # changes of strangers come in bursts: look once for all of them
-_MOST_DRIFT_SECONDS = 5.0  # to look costs up to 64 MiB, and whoever changes flows in a loop does not end by it
-_MOST_DISTRUSTED = 10_000  # flows that somebody changed: past that all are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ class Switch:
         self._on_packet = on_packet
         self._contents = contents or Contents()
         self.upkeep = Upkeep(host, on_state)
-        self._comings, self._strange = Sparse(log), Sparse(log)  # a host may be out to fill the log
+        self._comings = Sparse(log)  # a host may be out to fill the log
         self._table: HostTable = HostTable()
         self._sequence = 0
         self._confirmed = -1
@@ -92,24 +89,23 @@ class Switch:
         self._since = time.time()
         self._wake = asyncio.Event()
         self._idle = True
-        self._drifts = 0
-        self._suspect = False
-        self._pace = Pace(_DRIFT_SECONDS, _MOST_DRIFT_SECONDS)
-        self._distrusted: set[Identity] | None = None  # the cookie is ours, and perhaps nothing else; None: of any flow
+        self._drift = Drift(host)
         self._wrong: set[Identity] = set()  # on the switch by this identity is something else
 
     @property
     def state(self) -> SwitchState:
         flows = len(self._has) if self._has is not None else 0
         if self._connection is None or self._has is None:
-            return SwitchState("down", self._reason, self._confirmed, flows, self._since, self._drifts)
+            return SwitchState("down", self._reason, self._confirmed, flows, self._since, self._drift.count)
         reason = self._reason
         if not reason and self._refused:
             identity, text = next(iter(self._refused.items()))
             reason = f"refuses {len(self._refused)} flows, one of them {identity[1]:#x} of table {identity[0]}: {text}"
         if not reason and self._table.conflicts:
             reason = f"{self._table.conflicts} flows contradict each other; a fault of the program"
-        return SwitchState("degraded" if reason else "up", reason, self._confirmed, flows, self._since, self._drifts)
+        return SwitchState(
+            "degraded" if reason else "up", reason, self._confirmed, flows, self._since, self._drift.count
+        )
 
     def change(self, table: HostTable, delta: Delta | None, sequence: int) -> None:
         """What the host should have is ``table``; ``delta`` is how that differs from before. Confirms ``sequence``."""
@@ -123,7 +119,11 @@ class Switch:
                 self._refused.pop(identity, None)
             if self._has is not None:
                 self._pend(delta, self._has)
-        if self._has is not None and self._idle and not (self._adds or self._removes or self._suspect or self._refused):
+        if (
+            self._has is not None
+            and self._idle
+            and not (self._adds or self._removes or self._drift.suspect or self._refused)
+        ):
             self._confirmed = sequence
         else:
             self._wake.set()
@@ -224,7 +224,8 @@ class Switch:
             return
         self._connection, self._has, self._reason, self._since = connection, None, "", time.time()
         self._refused.clear()
-        self._distrusted, self._wrong = None, set()
+        self._drift.connected()
+        self._wrong = set()
         self._comings.info("%s: OpenFlow connected from %s", self.host, connection.peer)
         self._task = asyncio.get_running_loop().create_task(self._serve(connection), name=f"switch {self.host}")
 
@@ -238,7 +239,7 @@ class Switch:
                 await self._learn_ports(connection)
             while connection.is_active:
                 self._wake.clear()
-                if self._suspect and not self._pace.left():
+                if self._drift.left() == 0:
                     await self._read(connection)
                 await self._push(connection)
                 await self._woken()
@@ -254,7 +255,7 @@ class Switch:
     async def _woken(self) -> None:
         """Until there is something to do; what others did is looked at when it is time for that."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pace.left() if self._suspect else None):
+            async with asyncio.timeout(self._drift.left()):
                 await self._wake.wait()
 
     async def _displace(self, old: Connection, new: Connection, turned_away: Callable[[str], None]) -> bool:
@@ -295,65 +296,31 @@ class Switch:
 
     def _strangers(self, connection: Connection, updates: list[FlowUpdate]) -> None:
         """Somebody else changed flows. What is foreign is left alone, unless it took the place of one of ours."""
-        changed = [update for update in updates if update.event not in {"abbrev", "initial", "paused"}]
-        if not changed or connection is not self._connection:
-            return
-        self._distrust(changed)
-        self._drifts += len(changed)
-        first = changed[0]
-        self._strange.warning(
-            "%s: somebody else changed %d flows, the first in table %d: %s, cookie %#x", self.host, len(changed),
-            first.table, first.event, first.cookie,
-        )  # fmt: skip
-        if not self._suspect:
-            self._suspect = True
-            self._pace.plan()
+        if connection is self._connection and self._drift.told(updates):
             self._wake.set()
-
-    def _distrust(self, changed: Iterable[FlowUpdate]) -> None:
-        """Of these flows the cookie tells nothing any more."""
-        if self._distrusted is None:
-            return
-        for update in changed:
-            if update.event in {"added", "modified"} and is_own(update.cookie):
-                self._distrusted.add((update.table, update.cookie))
-        # A monitor that could not keep up tells what there is afterwards, and not of what it changed back and forth.
-        if len(self._distrusted) > _MOST_DISTRUSTED or any(update.event == "resumed" for update in changed):
-            self._distrusted = None
 
     async def _read(self, connection: Connection) -> None:
         """Learn what the switch has; everything that it lacks or should not have is pending from here on."""
-        self._suspect = False
-        distrusted, self._distrusted = self._distrusted, set()
+        distrusted = self._drift.begin()
         # Ours alone: what a switch has learned, or somebody else put there, may be without bound.
         request = messages.flow_desc_request(cookie=own_cookie(bytes(7)), cookie_mask=OWNER_BITS)
         body = await connection.multipart(request, _READ_SECONDS)
         if distrusted is None:
             wanted = {entry.identity: entry for entry in self._table}
             found, wrong = await asyncio.to_thread(self._contents.read, body, wanted)
-            self._note_wrong(wrong)
+            self._drift.found(wrong)
         else:
             found = await asyncio.to_thread(_own_identities, body)
             wrong = found & distrusted
         self._wrong |= wrong
         self._has = found - self._wrong
         self._compare(self._has)
-        self._pace.done()
-        self._strange.info(
+        self._drift.looked()
+        self._drift.log.info(
             "%s: has %d of our flows, lacks %d, %d too many", self.host, len(self._has), len(self._adds),
             len(self._removes),
         )  # fmt: skip
         self._on_state()
-
-    def _note_wrong(self, wrong: set[Identity]) -> None:
-        """Nobody told of these flows: they were changed while nobody listened."""
-        if wrong:
-            self._drifts += len(wrong)
-            table, cookie = min(wrong)
-            self._strange.warning(
-                "%s: somebody else changed %d flows while nobody listened, one of them in table %d, cookie %#x",
-                self.host, len(wrong), table, cookie,
-            )  # fmt: skip
 
     async def _learn_ports(self, connection: Connection) -> None:
         """A switch without a flow of ours has started anew, and its ports may have other numbers than before: a flow
@@ -381,7 +348,7 @@ class Switch:
             batch = [e for i, e in adds.items() if i not in self._has and i not in self._refused]
             gone = [*(identity for identity in removes if identity in self._has), *wrong]
             if not batch and not gone:
-                if not self._refused and not self._suspect:
+                if not self._refused and not self._drift.suspect:
                     self._confirmed = self._sequence
                 break
             table = self._table
@@ -412,7 +379,7 @@ class Switch:
             if 0 <= position < len(batch):
                 found = True
                 self._refused[batch[position].identity] = text
-                self._strange.error("%s: refuses flow %#x: %s", self.host, batch[position].cookie, text)
+                self._drift.log.error("%s: refuses flow %#x: %s", self.host, batch[position].cookie, text)
         if not found:
             raise refusal
         for entry in batch:

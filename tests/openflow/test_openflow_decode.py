@@ -255,3 +255,17 @@ def test_scanning_costs_little() -> None:
     start = time.process_time()
     assert len(decode.scan_flows(body)) == 100_000
     assert time.process_time() - start < 1.0
+
+
+def test_who_floods_with_flow_updates_costs_no_decoding_each() -> None:
+    def seconds(decoder: Callable[[bytes], Any], body: bytes) -> float:
+        begin = time.perf_counter()
+        decoder(body)
+        return time.perf_counter() - begin
+
+    update = struct.pack("!HHBBHHH4xQ", 24 + len(MATCH.encode()), 1, 1, 0, 0, 0, 9, 7) + MATCH.encode()
+    told = min(seconds(decode.decode_flow_updates, update * 1000) for _ in range(5))
+    decoded = min(
+        seconds(lambda body: [decode.decode_match(body) for _ in range(1000)], MATCH.encode()) for _ in range(5)
+    )
+    assert told < decoded / 2
