@@ -51,17 +51,20 @@ class Upkeep:
 
     async def run(self, connection: Connection) -> None:
         """Put right what others set, until cancelled."""
-        while connection.is_active:
-            self._asked.clear()
-            try:
-                await self._check(connection)
-            except OpenFlowError as error:
-                log.debug("%s: its settings cannot be read: %s", self._host, error)
-            self._pace.done()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_CHECK_SECONDS):
-                    await self._asked.wait()
-            await asyncio.sleep(self._pace.left())
+        try:
+            while connection.is_active:
+                self._asked.clear()
+                try:
+                    await self._check(connection)
+                except OpenFlowError as error:
+                    log.debug("%s: its settings cannot be read: %s", self._host, error)
+                self._pace.done()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CHECK_SECONDS):
+                        await self._asked.wait()
+                await asyncio.sleep(self._pace.left())
+        finally:
+            self.down = frozenset()  # nobody knows any more
 
     async def _check(self, connection: Connection) -> None:
         found = []

@@ -72,8 +72,11 @@ def test_a_host_that_is_right_and_then_is_not(tmp_path: Path) -> None:
                 await until(lambda: agent.switch.peer is None, "the switch is gone")
                 applied = await fleet.apply(HOST.format("kvm2", "tcp:192.0.2.2:6640", ""))
                 await until(lambda: fleet.coordinator.judged >= applied, "the guest is judged")
+                agent.switch.upkeep.down = frozenset({"vnet7"})
                 findings = await found(fleet, "kvm1")
-                assert set(findings) == {"connection", "drift", "strays", "tunnel", "vnic"}
+                assert set(findings) == {"connection", "drift", "port", "strays", "tunnel", "vnic"}
+                assert "vnet7" in findings["port"][0].what
+                assert "ip link set vnet7 up" in findings["port"][0].remedy
                 assert [each.place for each in findings["connection"]] == ["Host kvm1: openflow"]
                 assert "stray0" in findings["strays"][0].what
                 assert "del-port br-int stray0" in findings["strays"][0].remedy

@@ -154,6 +154,20 @@ def test_drift_of_flows_is_counted_from_each_connection_on() -> None:
     ]  # fmt: skip
 
 
+def test_settings_of_a_switch_and_rows_that_were_put_right_are_told_once_each() -> None:
+    history = History()
+    recorder, host = Recorder(history), PlayedHost()
+    for _ in range(2):
+        recorder.host(host)  # type: ignore[arg-type]
+        host.switch.upkeep = SimpleNamespace(repairs=1, repaired=("port vnet1 (no-forward)",))
+        host.ovsdb = SimpleNamespace(repairs=1, repaired=("br-int: fail_mode",))
+    recorder.host(host)  # type: ignore[arg-type]
+    assert [event.message for event in history.find(EventFilter(event="drift")).events] == [
+        "somebody else changed its OVSDB; put right: br-int: fail_mode",
+        "somebody else changed its switch; put right: port vnet1 (no-forward)",
+    ]
+
+
 def test_who_was_turned_away_is_told_by_address() -> None:
     history = History()
     Recorder(history).turned_away("192.0.2.9", 0xABC, "kvm1", "claims to be it")
