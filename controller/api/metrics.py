@@ -33,8 +33,8 @@ FLOWS_WANTED = Metric("fleetswitch_host_flows_wanted", "gauge", "Flows that a ho
 FLOWS_INSTALLED = Metric("fleetswitch_host_flows_installed", "gauge", "Flows of fleetswitch that a host's switch has, "
                          "0 while it is not connected", ("host",))  # fmt: skip
 FLOWS_REFUSED = Metric("fleetswitch_host_flows_refused", "gauge", "Flows that a host's switch does not take", ("host",))
-DRIFTS = Metric("fleetswitch_host_drifts_total", "counter", "Changes of a host's flows by somebody else, since its "
-                "switch connected", ("host",))  # fmt: skip
+DRIFTS = Metric("fleetswitch_host_drifts_total", "counter", "Changes of a host's flows by somebody else, since the "
+                "controller knows the host", ("host",))  # fmt: skip
 REQUESTS = Metric("fleetswitch_http_requests_total", "counter", "Requests by operationId (see /openapi.json; none: no "
                   "such path) and status", ("operation", "status"))  # fmt: skip
 MEMORY = Metric("process_resident_memory_bytes", "gauge", "Memory that the process has")
