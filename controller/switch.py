@@ -122,7 +122,7 @@ class Switch:
         if (
             self._has is not None
             and self._idle
-            and not (self._adds or self._removes or self._drift.suspect or self._refused)
+            and not (self._adds or self._removes or self._wrong or self._drift.suspect or self._refused)
         ):
             self._confirmed = sequence
         else:
@@ -235,7 +235,7 @@ class Switch:
             await self._introduce(connection)
             await self._read(connection)
             keeping = asyncio.get_running_loop().create_task(self.upkeep.run(connection), name=f"keep {self.host}")
-            if not self._has:
+            if not self._has and not self._wrong:
                 await self._learn_ports(connection)
             while connection.is_active:
                 self._wake.clear()

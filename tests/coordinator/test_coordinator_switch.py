@@ -196,6 +196,22 @@ def test_a_flow_that_was_changed_while_nobody_listened_is_put_right_and_told() -
     run(main())
 
 
+def test_a_switch_of_which_every_flow_was_changed_has_not_started_anew() -> None:
+    async def main() -> None:
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        switch, played = Switch("kvm1", 1, [0], lambda: None, never), PlayedSwitch()
+        played.flows, played.changed = flows(1, 2), {entry(n).identity: NORMAL for n in (1, 2)}
+        switch.change(table(1, 2), None, 1)
+        played.connect(switch)
+        await until(lambda: switch.state.confirmed == 1, lambda: str(switch.state))
+        assert (played.flows, played.changed) == (flows(1, 2), {})
+        await switch.stop()
+
+    run(main())
+
+
 def test_a_flow_that_is_wrong_and_refused_is_taken_away() -> None:
     async def main() -> None:
         switch, played = new(), PlayedSwitch()
