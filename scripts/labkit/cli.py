@@ -6,15 +6,14 @@ import argparse
 import difflib
 import os
 import signal
-import sys
 from collections.abc import Callable
-from types import FrameType
 
 from . import netns
 from .lab import Lab
 from .light import LightGuest
 from .nic import Nic
 from .populate import populate
+from .program import INTERRUPTS, run_program
 from .run import LabError, say
 from .state import ROOT
 from .tour import take
@@ -39,27 +38,7 @@ one interface NAMEctl; down takes all of it away, as does a failed or interrupte
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted; `exec` gives the command's own."""
     args = _parser().parse_args(argv)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
-    try:
-        done: int | None = args.do(args)
-    except LabError as error:
-        print(f"lab: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("lab: interrupted", file=sys.stderr)
-        return 130
-    return done or 0
-
-
-def _interrupted(_number: int, _frame: FrameType | None) -> None:
-    """Raise once; what follows is the teardown, which a second Ctrl-C must not cut short.
-
-    Not SIG_IGN: programs would inherit that, and daemons that are just being started would not hear the teardown.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: None)
-    raise KeyboardInterrupt
+    return run_program("lab", lambda: args.do(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,14 +123,10 @@ def _up(args: argparse.Namespace) -> None:
         libvirt=not args.no_libvirt,
         verbose=True,
     )
-    lab.up()
-    if args.guests or args.light:
-        try:
+    with lab.whole():
+        lab.up()
+        if args.guests or args.light:
             populate(lab, args.guests, args.light)
-        except BaseException:
-            say("failed; taking everything away")
-            lab.down()
-            raise
 
 
 def _down(args: argparse.Namespace) -> None:
@@ -193,7 +168,7 @@ def _exec(args: argparse.Namespace) -> int:
 
 def _become(argv: list[str]) -> int:
     """Replace this process, so that terminals and signals go straight to the command."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(argv[0], argv)

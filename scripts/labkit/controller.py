@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import socket
 import subprocess
@@ -127,6 +128,10 @@ class Controller:
         path = self.dir / "apply.yaml"
         path.write_text(yaml)
         return self.fleetswitch("apply", "-f", str(path), "--wait", f"{wait:.0f}", timeout=wait + 30.0)
+
+    def mtu(self, network: str) -> int:
+        """The largest IP packet, in bytes, that a network carries everywhere; guests on it need to know."""
+        return int(json.loads(self.fleetswitch("get", "network", network, "-o", "json"))["status"]["mtu"])
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection("localhost", timeout=2.0)

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
@@ -72,15 +72,22 @@ class Lab:
             raise LabError("the lab makes network namespaces: run it as root")
         begun = time.monotonic()
         self._claimed = False
-        try:
+        with self.whole():
             self._claim()
             self._build()
+            self._say(f"lab {self.name!r} is up in {time.monotonic() - begun:.1f} s")
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """What is made in the block stands as a whole or not at all: on any failure, an interrupt included, the lab is
+        taken away, when it was this object that made it."""
+        try:
+            yield
         except BaseException:
             if self._claimed:
                 self._say("failed; taking everything away")
                 self.down()
             raise
-        self._say(f"lab {self.name!r} is up in {time.monotonic() - begun:.1f} s")
 
     def _claim(self) -> None:
         """Take the name and two free /24s, and write the plan down before anything is made."""
@@ -137,6 +144,7 @@ class Lab:
     def down(self) -> bool:
         """Take the lab away in whatever state it is. Returns False when there was none."""
         self.hosts = {}
+        self._claimed = False
         return teardown.take_down(self.state)
 
     # -- parts

@@ -25,6 +25,7 @@ def populate(lab: Lab, real: int, light: int) -> None:
     say("controller")
     lab.controller.start()
     lab.controller.apply(lab.fleet_yaml() + NETWORK)
+    mtu = lab.controller.mtu("lab")
     booting: list[Guest] = []
     ports: list[str] = []
     for host in lab.hosts.values():
@@ -32,14 +33,14 @@ def populate(lab: Lab, real: int, light: int) -> None:
         if light:
             say(f"{light} light guests on {host.name}")
             host.wait_bridge("br-int")
-            nics = [Nic(addresses=(f"{subnet}.{n + 50}/16",)) for n in range(1, light + 1)]
+            nics = [Nic(addresses=(f"{subnet}.{n + 50}/16",), mtu=mtu) for n in range(1, light + 1)]
             named = [(f"{host.name}-l{n}", [nic]) for n, nic in enumerate(nics, start=1)]
             ports += [guest.ports_yaml() for guest in lab.start_lights(host.name, named)]
         if real:
             say(f"{real} real guests on {host.name}")
             host.wait_network("lab")
         for n in range(1, real + 1):
-            nic = Nic(addresses=(f"{subnet}.{n}/16",))
+            nic = Nic(addresses=(f"{subnet}.{n}/16",), mtu=mtu)
             booting.append(lab.start_guest(host.name, f"{host.name}-g{n}", [nic], wait=False))
     if ports:
         lab.controller.apply("".join(ports))

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,19 @@ def end(processes: Iterable[Process], grace: float = 3.0) -> None:
                 time.sleep(0.01)
     if left:
         raise LabError("still running after SIGKILL: " + ", ".join(f"{p.what} ({p.pid})" for p in left))
+
+
+def matching(what: str, wanted: Callable[[list[str]], bool]) -> list[Process]:
+    """Every process with command-line words that are wanted."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                start = start_time(int(entry.name))
+                words = (entry / "cmdline").read_text(errors="replace").split("\0")
+                if start is not None and wanted(words):
+                    found.append(Process(what, int(entry.name), start))
+    return found
 
 
 def inside(namespaces: Iterable[Path]) -> list[Process]:

@@ -2,43 +2,76 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from .controller import PROGRAM, REPOSITORY
 from .guest import Guest
 from .lab import Lab
 from .nic import Nic
+from .program import run_program
 from .run import LabError, run, say, wait_for
 
 EXAMPLE = REPOSITORY / "docs/examples/quickstart.yaml"
 NAME = "fl"
-OVERLAY_MTU = 1450
+OVERLAY = "backend"
 
 GUESTS = {
     # web1 stands between the office's VLAN and the backend; db1 is on the backend only.
     "web1": ("h1", [
         Nic("lan", "office", "52:54:00:00:10:11", ("10.0.10.11/24",)),
-        Nic("backend", None, "52:54:00:00:50:11", ("192.168.50.11/24", "fd50::11/64"), mtu=OVERLAY_MTU),
+        Nic(OVERLAY, None, "52:54:00:00:50:11", ("192.168.50.11/24", "fd50::11/64")),
     ]),
     "guest1": ("h1", [Nic("lan", "guests", "52:54:00:00:20:12", ("10.0.10.12/24",))]),
     "web2": ("h2", [Nic("lan", "office", "52:54:00:00:10:12", ("10.0.10.12/24",))]),
-    "db1": ("h2", [Nic("backend", None, "52:54:00:00:50:21", ("192.168.50.21/24", "fd50::21/64"), mtu=OVERLAY_MTU)]),
+    "db1": ("h2", [Nic(OVERLAY, None, "52:54:00:00:50:21", ("192.168.50.21/24", "fd50::21/64"))]),
 }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who shall reach an address, or must not. ``mac`` is whose answer it has to be, where two have the address."""
+    """Who shall reach an address, or must not.
+
+    ``mac`` is whose answer it has to be, where two have the address. ``at`` is an address that the sender's first
+    interface has, and asks from, for the time of the question ("192.168.50.99/24"): one of the other's subnet, or else
+    nothing would be sent, and nobody else's, or else the answer would go there.
+    """
 
     sender: str
     address: str
     reaches: bool
     because: str
     mac: str | None = None
+    at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a claim's pings: how many went out, whether one was answered, the MAC that the sender has then."""
+
+    sent: int
+    answered: bool
+    mac: str | None
+
+    def bears_out(self, claim: Claim) -> bool:
+        """Silence proves something only where somebody had asked."""
+        if not claim.reaches:
+            return self.sent > 0 and not self.answered
+        return self.answered and claim.mac in {None, self.mac}
+
+    def words(self, claim: Claim) -> str:
+        if not self.sent:
+            return "could not ask"
+        if self.answered and claim.mac not in {None, self.mac}:
+            return f"reaches ({self.mac} answers, not {claim.mac})"
+        return "reaches" if self.answered else "does not reach"
 
 
 CLAIMS = (
@@ -49,26 +82,25 @@ CLAIMS = (
     Claim("guest1", "10.0.10.254", True, "the guests' machine outside, VLAN 20"),
     Claim("web1", "192.168.50.21", True, "db1, by the overlay"),
     Claim("web1", "fd50::21", True, "db1, by the overlay, IPv6"),
-    Claim("guest1", "10.0.10.11", False, "web1 is in VLAN 10, guest1 in VLAN 20"),
-    Claim("out20", "10.0.10.11", False, "web1 is in VLAN 10"),
-    Claim("web2", "192.168.50.21", False, "web2 has no vNIC on the backend"),
-    Claim("out10", "192.168.50.21", False, "nothing leads from outside to the backend"),
+    Claim("guest1", "10.0.10.11", False, "web1 is in VLAN 10, guest1 in VLAN 20", at="10.0.10.91/24"),
+    Claim("out20", "10.0.10.11", False, "web1 is in VLAN 10", at="10.0.10.99/24"),
+    Claim("web2", "192.168.50.21", False, "web2 has no vNIC on the backend", at="192.168.50.92/24"),
+    Claim("out10", "192.168.50.21", False, "nothing leads from outside to it", at="192.168.50.99/24"),
 )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/quickstart", description=__doc__)
+    parser.add_argument("--name", default=NAME, metavar="PREFIX", help=f"the lab's name (default {NAME})")
+    name = parser.parse_args(argv).name
     begun = time.monotonic()
-    lab = Lab(NAME, hosts=2, verbose=True)
+    lab = Lab(name, hosts=2, verbose=True)
     if lab.state.dir.exists():
-        say("a lab of this name is up already; it is taken away first")
-        Lab(NAME).down()
-    lab.up()
-    try:
+        say(f"lab {name!r} is up already; it is taken away first")
+        Lab(name).down()
+    with lab.whole():
+        lab.up()
         return _tell(lab, begun)
-    except BaseException:
-        say("failed; taking the lab away")
-        lab.down()
-        raise
 
 
 def _tell(lab: Lab, begun: float) -> int:
@@ -93,7 +125,11 @@ def populate(lab: Lab) -> dict[str, Guest]:
     say("applying two hosts, two networks and two ports, and waiting for the switches")
     print(lab.controller.apply(lab.fleet_yaml() + "---\n" + EXAMPLE.read_text()), end="")
     say(f"booting {', '.join(GUESTS)} (QEMU without KVM)")
-    guests = {name: lab.start_guest(host, name, nics, wait=False) for name, (host, nics) in GUESTS.items()}
+    mtu = lab.controller.mtu(OVERLAY)
+    guests = {}
+    for name, (host, nics) in GUESTS.items():
+        fitting = [replace(nic, mtu=mtu) if nic.network == OVERLAY else nic for nic in nics]
+        guests[name] = lab.start_guest(host, name, fitting, wait=False)
     for guest in guests.values():
         guest.wait_boot()
     wait_for(
@@ -110,67 +146,70 @@ def _active(lab: Lab) -> int:
 def _prove(lab: Lab, guests: dict[str, Guest]) -> int:
     """Ping for every claim, print each with what happened; returns how many did not hold."""
     wrong = 0
-    for claim in CLAIMS:
-        reached, mac = _ping(lab, guests, claim)
-        holds = reached == claim.reaches and (not reached or claim.mac in {None, mac})
-        wrong += not holds
-        outcome = "reaches" if reached else "does not reach"
-        if reached and claim.mac is not None and mac != claim.mac:
-            outcome = f"reaches ({mac} answers, not {claim.mac})"
-        verdict = "ok " if holds else "NO "
-        print(f"  {verdict} {claim.sender:7} {outcome:15} {claim.address:15} {claim.because}")
+    with ThreadPoolExecutor(4) as pool:
+        for claim, outcome in zip(CLAIMS, pool.map(lambda claim: _ping(lab, guests, claim), CLAIMS), strict=True):
+            holds = outcome.bears_out(claim)
+            wrong += not holds
+            verdict = "ok " if holds else "NO "
+            print(
+                f"  {verdict} {claim.sender:7} {outcome.words(claim):15} {claim.address:15} {claim.because}", flush=True
+            )
     return wrong
 
 
-def _ping(lab: Lab, guests: dict[str, Guest], claim: Claim) -> tuple[bool, str | None]:
-    """Whether the address answers, and the MAC that the sender has for it."""
-    tries = 3 if claim.reaches else 1
-    command = f"ping -c{tries} -W1 {claim.address}; code=$?; ip neigh show {claim.address}; exit $code"
+def _ping(lab: Lab, guests: dict[str, Guest], claim: Claim) -> Outcome:
+    device = "eth0" if claim.sender in guests else claim.sender.replace("out", "vlan")
+    come, go = (f"ip addr {verb} {claim.at} dev {device};" if claim.at else "" for verb in ("add", "del"))
+    source = f"-I {claim.at.split('/')[0]} " if claim.at else ""
+    ping = f"ping -c{3 if claim.reaches else 2} -W1 {source}{claim.address}"
+    line = f"{come} {ping}; code=$?; ip neigh show {claim.address}; {go} exit $code"
     if claim.sender in guests:
-        code, text = guests[claim.sender].run(command)
+        code, text = guests[claim.sender].run(line)
     else:
-        vlan = int(claim.sender.removeprefix("out"))
-        done = run(["ip", "netns", "exec", lab.outside_vlan(vlan), "sh", "-c", command], check=False)
+        space = lab.outside_vlan(int(claim.sender.removeprefix("out")))
+        done = run(["ip", "netns", "exec", space, "sh", "-c", line], check=False)
         code, text = done.returncode, done.stdout
-    mac = next((line.split("lladdr ")[1].split()[0] for line in text.splitlines() if "lladdr " in line), None)
-    return code == 0, mac
+    sent = re.search(r"^(\d+) packets transmitted", text, re.MULTILINE)
+    mac = re.search(r"lladdr (\S+)", text)
+    return Outcome(int(sent[1]) if sent else 0, code == 0, mac[1] if mac else None)
 
 
 def _explain(lab: Lab) -> None:
-    """What the switch of h2 does for db1's vNIC, in words."""
+    """What the switch of h2 does for db1's vNIC, in words; flows that say the same are one line."""
     say("why db1 is reached, in the words of its switch (fleetswitch flows h2)")
     flows = json.loads(lab.controller.fleetswitch("flows", "h2", "-o", "json"))
     own = [flow for flow in flows if flow["source"] == "Port db1-backend"]
     if not own:
         raise LabError("host h2 has no flow for db1")
     met = [flow for flow in own if flow["packets"]]
+    packets: dict[tuple[str, str], int] = {}
     for flow in met:
-        print(f"  {flow['table']:15} {flow['packets']:>5} packets  {flow['why']}")
+        said = flow["table"], flow["why"]
+        packets[said] = packets.get(said, 0) + flow["packets"]
+    for (table, why), count in packets.items():
+        print(f"  {table:15} {count:>5} packets  {why}")
     print(f"  and {len(own) - len(met)} more flows of this vNIC that no packet has met yet")
 
 
 def _what_next(lab: Lab, seconds: float) -> None:
     program = shlex.quote(str(PROGRAM.relative_to(REPOSITORY)))
+    named = "" if lab.name == NAME else f" --name {lab.name}"
     say(f"all of it holds, after {seconds:.0f} s. The lab stays; try:")
     print(f"""
   export FLEETSWITCH_API={lab.controller.api}
-  {program} host list                         # both hosts, and what is wrong with them
-  {program} port list                         # every vNIC: host, interface, OpenFlow port, network
-  {program} flows h1 --table forward          # flows in words
-  {program} trace web1 db1                    # a packet's way; docs/tour.md goes on from here
-  scripts/lab exec web1 -- ping -c3 192.168.50.21
-  scripts/lab exec h1 -- ovs-vsctl show       # on a host: ovs-vsctl, ovs-ofctl, virsh
-  scripts/lab migrate web1 h2                 # move it while it runs
-  scripts/lab controller kill                 # guests keep talking; `controller start` brings it back
+  {program} host list                    # both hosts, and what is wrong with them
+  {program} port list                    # every vNIC: host, interface, OpenFlow port, network
+  {program} flows h1 --table forward     # flows in words
+  {program} trace web1 db1               # a packet's way; docs/tour.md goes on from here
+  scripts/lab exec{named} web1 -- ping -c3 192.168.50.21
+  scripts/lab exec{named} h1 -- ovs-vsctl show      # on a host: ovs-vsctl, ovs-ofctl, virsh
+  scripts/lab migrate{named} web1 h2                # move it while it runs
+  scripts/lab controller{named} kill                # guests keep talking; `controller start` brings it back
 
-  REST: {lab.controller.page}/api/v1/hosts   and its description at {lab.controller.page}/openapi.json
-  Take it away: scripts/quickstart --down
+  REST: {lab.controller.page}/api/v1/hosts, and its description at {lab.controller.page}/openapi.json
+  Take it away: scripts/quickstart{named} --down
 """)
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except LabError as error:
-        print(f"quickstart: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    sys.exit(run_program("quickstart", main))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from . import netns as ns
@@ -17,14 +17,15 @@ from .state import LabState, StateFile, locked_root
 def take_down(state: StateFile) -> bool:
     """End the lab's processes, then its namespaces, links and files. Returns False when there was nothing.
 
-    Only what the state file records is touched; without a readable one, only the directory goes (nothing was made yet:
-    the file is written before the first namespace).
+    Only what the state file records is touched. Where that cannot be read, it is what has the lab's name: namespaces
+    called PREFIX-..., the processes in them, and PREFIXctl.
     """
     if not state.dir.exists():
         return False
-    with contextlib.suppress(LabError):
-        state.load()
-    lab = state.now
+    try:
+        lab = state.load()
+    except LabError:
+        lab = state.now = LabState(state.now.prefix, namespaces=_named_after(state.now.prefix))
     _end_processes(state, lab)
     _remove_network(lab)
     with locked_root():
@@ -32,29 +33,37 @@ def take_down(state: StateFile) -> bool:
     return True
 
 
+def _named_after(prefix: str) -> list[str]:
+    """The namespaces whose name begins as those of this lab do; no other lab's does."""
+    return sorted(path.name for path in ns.NETNS_DIR.glob(f"{prefix}-*"))
+
+
 def _end_processes(state: StateFile, lab: LabState) -> None:
-    """What was recorded (the controller before the hosts), then what lives in the lab's namespaces, QEMU for one."""
+    """The controller before the hosts, what was recorded, then what lives in the lab's namespaces, QEMU for one."""
     recorded = state.processes()
-    procs.end([process for process in recorded if process.what == "controller"])
-    procs.end(_store_server(state))
+    procs.end(_controllers(state))
+    procs.end(_store_servers(state))
     procs.end(recorded)
     spaces = [ns.path(name) for name in lab.namespaces]
     for _ in range(3):  # a process that was being started may appear after the first look
-        if not (left := procs.inside(spaces)):
+        if not (left := [*_controllers(state), *_store_servers(state), *procs.inside(spaces)]):
             return
         procs.end(left, grace=0.5)
-    raise LabError("processes keep appearing in the lab's namespaces: " + ", ".join(p.what for p in left))
+    raise LabError("processes of the lab keep appearing: " + ", ".join(p.what for p in left))
 
 
-def _store_server(state: StateFile) -> list[procs.Process]:
+def _controllers(state: StateFile) -> list[procs.Process]:
+    """Controllers on this lab's state, by their words: one whose start was interrupted is written down nowhere."""
+    folder = str(state.dir / "controller/state")
+    return procs.matching("controller", lambda words: ("--state-dir", folder) in pairwise(words))
+
+
+def _store_servers(state: StateFile) -> list[procs.Process]:
     """The controller's private ovsdb-server, which outlives a controller that was killed."""
-    found = []
-    for pidfile in (state.dir / "controller").glob("state/**/ovsdb-server.pid"):
-        with contextlib.suppress(OSError, ValueError, LabError):  # it ended meanwhile
-            pid = int(pidfile.read_text())
-            if str(pidfile.parent) in Path(f"/proc/{pid}/cmdline").read_text(errors="replace"):
-                found.append(procs.Process.of("store", pid))
-    return found
+    folder = f"{state.dir}/controller/state/"
+    return procs.matching(
+        "store", lambda words: Path(words[0]).name == "ovsdb-server" and any(folder in word for word in words)
+    )
 
 
 def _remove_network(lab: LabState) -> None:

@@ -6,41 +6,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from labkit import Lab, LabError, Nic, state, wait_for
+from lab_traces import nothing_left, traces
+from labkit import Lab, LabError, Nic, controller, state, wait_for
 from labkit.host import Host
 from labkit.state import ROOT
 
 pytestmark = pytest.mark.lab
 
 LAB = Path(__file__).parents[2] / "scripts/lab"
-
-
-def traces(name: str) -> list[str]:
-    """All that a lab of this name has on the machine, as text; other labs' things do not count."""
-    found = [f"dir {ROOT / name}"] if (ROOT / name).exists() else []
-    if Path("/run/netns").exists():
-        found += [f"netns {path.name}" for path in Path("/run/netns").iterdir() if path.name.startswith(f"{name}-")]
-    found += [f"link {path.name}" for path in Path("/sys/class/net").iterdir() if path.name == f"{name}ctl"]
-    found += [
-        f"mount {line}"
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if f"/{name}/" in line or f"/{name}-" in line
-    ]
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if f"{ROOT}/{name}/" in command:
-                found.append(f"process {entry.name} {command[:100]}")
-    return found
 
 
 def namespaces(name: str) -> set[int]:
@@ -59,13 +36,6 @@ def living_in(inodes: set[int]) -> list[str]:
             except OSError:
                 continue
     return found
-
-
-@contextmanager
-def nothing_left(name: str) -> Iterator[None]:
-    assert traces(name) == []
-    yield
-    assert traces(name) == []
 
 
 def cli(*args: str) -> subprocess.CompletedProcess[str]:
@@ -165,6 +135,34 @@ def test_down_works_when_processes_were_killed_and_parts_are_gone() -> None:
         assert lab.down() is True
         assert lab.down() is False
         assert living_in(inodes) == []
+
+
+@pytest.mark.parametrize("state_file", ["{", None])
+def test_down_works_from_the_name_alone(state_file: str | None) -> None:
+    with nothing_left("td"), Lab("td1", hosts=1, libvirt=False) as other:
+        lab = Lab("td", hosts=2, libvirt=False)
+        lab.up()
+        inodes = namespaces("td")
+        lab.controller.start()
+        lab.state.path.write_text(state_file) if state_file else lab.state.path.unlink()
+        done = cli("down", "--name", "td")
+        assert (done.returncode, done.stderr) == (0, "lab: taken away\n")
+        assert living_in(inodes) == []
+        assert all(other.hosts["h1"].daemons().values())
+
+
+def test_a_controller_whose_start_was_interrupted_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its start and the note of it, so that nothing says which process it is."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with nothing_left("td"):
+        with Lab("td", hosts=1, libvirt=False) as lab, monkeypatch.context() as patched:
+            patched.setattr(controller, "from_pidfile", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                lab.controller.start()
+        assert not lab.state.dir.exists()
 
 
 def test_down_ends_stopped_processes_and_strangers_in_its_namespaces() -> None:
