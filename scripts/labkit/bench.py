@@ -24,12 +24,14 @@ from .host import Host
 from .lab import Lab
 from .light import LightGuest
 from .nic import Nic, random_mac
+from .program import run_program
 from .run import LabError, say, wait_for
 
 NETWORK = "kind: Network\nname: bench\nmode: isolated\n"
 OURS, PLAIN = "br-int", "br-norm"
 TARGET = {OURS: "10.90.255.1", PLAIN: "10.91.255.1"}
 TARGET_MAC = {OURS: "52:54:00:be:0c:01", PLAIN: "52:54:00:be:0c:02"}
+PROMISED = "100ms,1s"  # a new guest's first answer; 200 guests of one host after their switch connected
 _ARP = 0x0806
 _EVERY = 0.002  # seconds between the questions of a guest that waits for its first answer
 _PATIENCE = 20.0
@@ -47,6 +49,39 @@ class Row:
         median, base = statistics.median(self.taken), statistics.median(self.baseline)
         ratio = f"{median / base:.2f}" if base > 0 else "-"
         return [self.name, str(len(self.taken)), *map(_ms, (median, p99(self.taken), base, p99(self.baseline))), ratio]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a row must keep: ``most`` seconds for its p99, or, ``relative``, so many times the baseline between the
+    medians. A machine that is busy with other things slows both down, so only the latter holds everywhere."""
+
+    most: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Limit:
+        """ "100ms", "1s" or "20x". Raises ArgumentTypeError."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|x)", text)
+        if match is None:
+            raise argparse.ArgumentTypeError(f"{text!r} is no limit: 100ms, 1s, or 20x for times the baseline")
+        return cls(float(match[1]) / (1000 if match[2] == "ms" else 1), match[2] == "x")
+
+    def broken_by(self, row: Row) -> str | None:
+        """What is wrong with the row, None when nothing is."""
+        if self.relative:
+            ratio = statistics.median(row.taken) / statistics.median(row.baseline)
+            return f"{row.name}: {ratio:.2f} times the baseline, limit {self.most:g}" if ratio > self.most else None
+        taken = p99(row.taken)
+        over = f"{_ms(taken - self.most)} over the limit of {_ms(self.most)}"
+        return f"{row.name}: p99 {_ms(taken)}, {over}" if taken > self.most else None
+
+
+def _limits(text: str) -> tuple[Limit, Limit]:
+    newcomer, comma, crowd = text.partition(",")
+    if not comma:
+        raise argparse.ArgumentTypeError(f"{text!r}: two limits with a comma between, as in {PROMISED}")
+    return Limit.parse(newcomer), Limit.parse(crowd)
 
 
 def p99(values: Sequence[float]) -> float:
@@ -74,7 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [_newcomers(lab, args.guests), _crowd(lab, args.crowd, args.rounds)]
     print_table(["what", "n", "median", "p99", "baseline", "its p99", "ratio"], [row.words() for row in rows])
     say(f"taken in {time.monotonic() - begun:.0f} s; the baselines are of bridges that only do NORMAL")
-    return 0
+    return _judged(rows, args.limits) if args.limits else 0
+
+
+def _judged(rows: Sequence[Row], limits: Sequence[Limit]) -> int:
+    """Exit code 1 when a limit is broken, after saying which and by how much."""
+    broken = [said for row, limit in zip(rows, limits, strict=True) if (said := limit.broken_by(row))]
+    for said in broken or ["within the limits"]:
+        say(said)
+    return 1 if broken else 0
 
 
 def _target(bridge: str, address: str) -> Nic:
@@ -89,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guests", type=_positive, default=50, metavar="N", help="guests that start one by one (50)")
     parser.add_argument("--crowd", type=_positive, default=200, metavar="N", help="guests of one host (default 200)")
     parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="restarts of its switch (default 3)")
+    parser.add_argument("--limits", type=_limits, nargs="?", const=PROMISED, metavar="NEW,CROWD",
+                        help="exit code 1 when p99 is above a limit (100ms, 1s) or the ratio is (20x); alone: "
+                             f"what is promised, {PROMISED}")  # fmt: skip
     return parser
 
 
@@ -262,8 +308,4 @@ def _all_answered(questions: Mapping[socket.socket, bytes], bridge: str) -> floa
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    sys.exit(run_program("bench", main))

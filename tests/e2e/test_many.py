@@ -75,13 +75,31 @@ def test_nothing_of_them_stays(fleet: Fleet, crowd: dict[str, LightGuest]) -> No
         assert sum(guest.nics[0].mac in flows for name, guest in crowd.items() if name not in gone) == len(crowd) - 60
 
 
-def test_bench_measures_and_takes_its_lab_away(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--name", lab_name("b"), "--hosts", "2", "--guests", "2", "--crowd", "5", "--rounds", "1"]
-    assert bench.main(words) == 0
-    said = capsys.readouterr().out.splitlines()
+def test_bench_measures_keeps_its_limits_and_takes_its_lab_away(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--name", lab_name("b"), "--guests", "9", "--crowd", "40", "--rounds", "1", "--limits", "40x,150x"]
+    code = bench.main(words)
+    out, err = capsys.readouterr()
+    assert code == 0, out + err
+    said = out.splitlines()
     assert [line.split("  ")[0] for line in said[1:]] == [
         "new guest: port added -> first answer",
-        "5 guests: switch connected -> all answered",
+        "40 guests: switch connected -> all answered",
     ]
     assert all(line.split()[-1].replace(".", "").isdecimal() for line in said[1:])
+    assert "within the limits" in err
     assert not netns.exists(f"{lab_name('b')}-h1")
+
+
+def test_a_limit_tells_by_how_much_it_is_broken() -> None:
+    row = bench.Row("new guest", [0.010, 0.150], [0.002, 0.003])
+    assert bench.Limit.parse("100ms").broken_by(row) == "new guest: p99 150.0 ms, 50.0 ms over the limit of 100.0 ms"
+    assert bench.Limit.parse("20x").broken_by(row) == "new guest: 32.00 times the baseline, limit 20"
+    assert bench.Limit.parse("0.15s").broken_by(row) is None
+    assert bench.Limit.parse("33x").broken_by(row) is None
+
+
+@pytest.mark.parametrize("text", ["100ms", "100,1s", "1m,1s", "-1x,2x"])
+def test_what_is_no_limit_is_refused(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench.main([f"--limits={text}"])
+    assert "--limits" in capsys.readouterr().err
