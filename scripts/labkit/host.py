@@ -16,6 +16,7 @@ from xml.etree import ElementTree as Xml
 from . import libvirtd
 from . import netns as ns
 from .ovs import DAEMONS, Ovs
+from .pki import Pki
 from .procs import Process, end, from_pidfile, inside
 from .run import LabError, run, wait_for
 from .state import ROOT, HostState, StateFile
@@ -62,6 +63,11 @@ class Host(Ovs):
         """The same over TCP, reachable from the root namespace and the other hosts."""
         return f"qemu+tcp://{self.mgmt}/system"
 
+    @property
+    def libvirt_tls_uri(self) -> str:
+        """The same over TLS, in a lab with an authority; who connects adds a pkipath."""
+        return f"qemu+tls://{self.mgmt}/system"
+
     def up(self) -> None:
         """Start everything. The namespace and its interfaces are there already (labkit.segment)."""
         for part in ("libvirt", "libvirt-etc", "libvirt-var", "libvirt-log", "console"):
@@ -76,7 +82,9 @@ class Host(Ovs):
         self.vsctl("set", "Interface", "br-phy", f"mtu_request={mtu}")
         ns.ip_batch([f"addr add {self.tunnel_ip}/24 dev br-phy", "link set br-phy up"], self.netns)
         if self.facts.libvirt:
-            libvirtd.configure(self.dir, self.mgmt, self.facts.uuid)
+            libvirtd.configure(
+                self.dir, self.mgmt, self.facts.uuid, Pki(self._state.pki) if self._state.now.tls else None
+            )
             self.start("libvirtd")
 
     def _start_keeper(self) -> None:

@@ -18,6 +18,7 @@ from .host import Host
 from .light import LightGuest
 from .nic import Nic
 from .ovs import Ovs
+from .pki import Pki
 from .run import LabError, run, say
 from .state import ROOT, HostState, LabState, StateFile, boot_id, locked_root
 
@@ -27,6 +28,7 @@ class Lab:
 
     hosts: how many. vlans: the outside machine's access VLANs. physnets: physical segments, 1 or 2.
     underlay_mtu: MTU of the network that carries tunnels. libvirt: False leaves libvirtd out (faster).
+    tls: libvirtd listens for TLS too, with a certificate of the lab's own authority (`pki`).
     """
 
     def __init__(
@@ -38,13 +40,14 @@ class Lab:
         physnets: int = 1,
         underlay_mtu: int = 1500,
         libvirt: bool = True,
+        tls: bool = False,
         verbose: bool = False,
     ) -> None:
         self.state = StateFile(name)
         self.name = name
         self.hosts: dict[str, Host] = {}
         self._claimed = False
-        self._wanted = (hosts, tuple(vlans), physnets, underlay_mtu, libvirt)
+        self._wanted = (hosts, tuple(vlans), physnets, underlay_mtu, libvirt, tls)
         self._say: Callable[[str], None] = say if verbose else (lambda _text: None)
 
     @classmethod
@@ -91,7 +94,7 @@ class Lab:
 
     def _claim(self) -> None:
         """Take the name and two free /24s, and write the plan down before anything is made."""
-        count, vlans, physnets, mtu, libvirt = self._wanted
+        count, vlans, physnets, mtu, libvirt, tls = self._wanted
         if not 1 <= count <= 200:
             raise LabError(f"{count} hosts: 1 to 200")
         if physnets not in (1, 2):
@@ -100,7 +103,7 @@ class Lab:
             if self.state.dir.exists():
                 raise LabError(f"lab {self.name!r} is up already: scripts/lab down --name {self.name}")
             mgmt, underlay = _free_networks()
-            lab = LabState(self.name, boot_id(), mgmt, underlay, mtu, physnets, list(vlans))
+            lab = LabState(self.name, boot_id(), mgmt, underlay, mtu, physnets, tls, list(vlans))
             for number in range(1, count + 1):
                 name = f"h{number}"
                 lab.hosts[name] = HostState(
@@ -125,6 +128,8 @@ class Lab:
         lab = self.state.now
         self._say(f"cables: {len(lab.namespaces)} namespaces, management {lab.mgmt_net}.0/24")
         segment.lay(lab)
+        if lab.tls:
+            Pki(self.state.pki)  # before the hosts ask for certificates, side by side
         self._make_hosts()
         self._say(f"hosts: {', '.join(self.hosts)}")
         # leaving the pool waits for the threads: nothing is started behind the back of a teardown
@@ -164,6 +169,11 @@ class Lab:
         if vlan not in self.state.now.vlans:
             raise LabError(f"no outside port in VLAN {vlan}; there are {self.state.now.vlans}")
         return f"{self.name}-out{vlan}"
+
+    @property
+    def pki(self) -> Pki:
+        """The authority of a lab with `tls`."""
+        return Pki(self.state.pki)
 
     @property
     def controller(self) -> Controller:

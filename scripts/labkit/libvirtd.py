@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .pki import Pki
 from .run import LabError, run
 
 # What libvirt learns about QEMU takes seconds to probe and depends on this machine only: kept over labs.
@@ -22,7 +23,7 @@ group = "root"
 migration_host = "{address}"
 """
 
-_LIBVIRTD_CONF = """listen_tls = 0
+_LIBVIRTD_CONF = """listen_tls = {tls:d}
 listen_tcp = 1
 listen_addr = "{address}"
 auth_tcp = "none"
@@ -34,13 +35,24 @@ log_outputs = "2:file:/var/log/libvirt/libvirtd.log"
 """
 
 
-def configure(directory: Path, address: str, uuid: str) -> None:
-    """Write the files that the host sees as /etc/libvirt. The address serves remote clients and migration."""
+_TLS_CONF = """ca_file = "/etc/libvirt/cacert.pem"
+cert_file = "/etc/libvirt/servercert.pem"
+key_file = "/etc/libvirt/serverkey.pem"
+"""
+
+
+def configure(directory: Path, address: str, uuid: str, pki: Pki | None = None) -> None:
+    """Write the files that the host sees as /etc/libvirt. The address serves remote clients and migration; with an
+    authority that signs its certificate, also over TLS."""
     etc = directory / "libvirt-etc"
     (etc / "qemu/networks").mkdir(parents=True)
     (etc / "hooks").mkdir()
     (etc / "qemu.conf").write_text(_QEMU_CONF.format(address=address))
-    (etc / "libvirtd.conf").write_text(_LIBVIRTD_CONF.format(address=address, uuid=uuid))
+    settings = _LIBVIRTD_CONF.format(tls=pki is not None, address=address, uuid=uuid)
+    if pki is not None:
+        settings += _TLS_CONF
+        pki.issue(address, etc, "server")
+    (etc / "libvirtd.conf").write_text(settings)
     (etc / "libvirt.conf").touch()
 
 

@@ -56,6 +56,7 @@ class LabState:
     underlay_net: str = ""
     underlay_mtu: int = 1500
     physnets: int = 1
+    tls: bool = False
     vlans: list[int] = field(default_factory=list)
     namespaces: list[str] = field(default_factory=list)
     processes: list[dict[str, Any]] = field(default_factory=list)
@@ -96,6 +97,7 @@ class StateFile:
     def __init__(self, prefix: str) -> None:
         self.dir = ROOT / check_prefix(prefix)
         self.path = self.dir / "state.json"
+        self.pki = self.dir / "pki"
         self.now = LabState(prefix)
         self._lock = threading.RLock()
 
