@@ -71,6 +71,15 @@ need_packages() {
 	fi
 }
 
+# fetching COMMAND...: run pip; a terminal sees all that it says, its progress bars too, and a log what is fetched and built.
+fetching() {
+	if [ -t 2 ]; then
+		"$@" >&2
+	else
+		"$@" | sed -un 's/^ *\(Downloading [^ ]*\).*/    \1/p; s/^ *\(Building .*\)/    \1/p; s/^\(Successfully installed\) .*/    \1/p' >&2
+	fi
+}
+
 # A Python of 3.11 or later that can make virtual environments.
 find_python() {
 	local candidate
@@ -95,6 +104,7 @@ need_venv() {
 		"$python" -m venv "$venv"
 	fi
 	say "installing fleetswitch and its tools into .venv"
-	(cd "$root" && "$venv/bin/pip" install --disable-pip-version-check -q -e '.[dev]') || fail "pip could not install the project"
+	(cd "$root" && fetching "$venv/bin/pip" install --disable-pip-version-check -e '.[dev]') ||
+		fail "pip could not install the project"
 	printf '%s\n' "$wanted" >"$stamp"
 }

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .run import LabError, run, say
+from .run import LabError, run, run_shown, say
 from .state import locked
 
 CACHE = Path("/var/cache/fleetswitch-lab")
@@ -37,6 +37,7 @@ def ready() -> Image:
         name = hashlib.sha256(b"".join(p.encode() + b"\0" + data for p, (_, data) in sorted(files.items()))).hexdigest()
         initramfs = CACHE / f"initramfs-{name[:16]}"
         if not initramfs.exists():
+            say("making an initramfs for guests (once)")
             for old in CACHE.glob("initramfs-*"):
                 old.unlink()
             new = CACHE / "new-initramfs"
@@ -50,13 +51,12 @@ def _kernel_tree() -> Path:
     tree = CACHE / "kernel"
     if tree.is_dir():
         return tree
-    say("fetching a kernel for guests (27 MB, once)")
     package = _kernel_package()
+    say(f"fetching a kernel for guests: {package} (27 MB, once)")
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="fetch-") as folder:
         unsandboxed = ["-o", "APT::Sandbox::User=root"]
-        run(
-            ["sh", "-c", 'cd "$0" && exec apt-get "$@"', folder, *unsandboxed, "-q", "download", package], timeout=600.0
-        )
+        run_shown(["sh", "-c", 'cd "$0" && exec apt-get "$@"', folder, *unsandboxed, "download", package], 600.0)
+        say(f"unpacking it into {CACHE}")
         run(["dpkg", "-x", str(next(Path(folder).glob("*.deb"))), f"{folder}/tree"], timeout=120.0)
         (Path(folder) / "tree").chmod(0o755)
         shutil.move(f"{folder}/tree", tree)
@@ -70,7 +70,8 @@ def _kernel_package() -> str:
         if found := re.search(r"Depends: (linux-image-\S+)", listed):
             return found[1]
         if attempt == 0:
-            run(["apt-get", "-q", "update"], timeout=300.0)
+            say("reading Debian's package lists (apt-get update)")
+            run_shown(["apt-get", "update"], 300.0)
     raise LabError("apt knows no linux-image-cloud-amd64: are Debian's package lists there?")
 
 

@@ -51,6 +51,16 @@ def run(
     return done
 
 
+def run_shown(argv: Sequence[str], timeout: float) -> None:
+    """The same for what takes long: on a terminal its own progress is seen, elsewhere it is as silent as `run`."""
+    if not sys.stderr.isatty():
+        run(argv, timeout=timeout)
+        return
+    done = subprocess.run(list(argv), stdin=subprocess.DEVNULL, stdout=sys.stderr, timeout=timeout, process_group=0)
+    if done.returncode != 0:
+        raise LabError(f"exit code {done.returncode}: {' '.join(argv)[:300]}")
+
+
 def wait_for(what: str, probe: Callable[[], T | None], timeout: float, every: float = 0.02) -> T:
     """Call probe until it returns something true, and return that. Raises LabError naming `what` after `timeout` s."""
     deadline = time.monotonic() + timeout
