@@ -19,14 +19,14 @@ from .state import ROOT
 from .tour import take
 
 _EPILOG = """examples:
-  scripts/lab up --hosts 3
+  scripts/lab up --hosts 3                         # hosts alone; or, with a controller and guests on a network "lab":
+  scripts/lab up --hosts 2 --guests 2 --light 20
   scripts/lab status
   scripts/lab exec h1 -- ovs-vsctl show
   scripts/lab exec h1 -- virsh list
   scripts/lab exec out10 -- ping -c3 10.0.10.5
-  scripts/lab light h2 l1 --address 10.0.0.5/24
-  scripts/lab guest h1 web1 --bridge br-int --address 10.0.0.6/24
-  scripts/lab exec web1 -- ping -c3 10.0.0.5
+  scripts/lab exec h1-g1 -- ping -c3 10.88.2.51    # guests of up are called hN-g1 (10.88.N.1), hN-l1 (10.88.N.51)
+  scripts/lab guest h1 web1 --address 10.88.0.5/16 --mtu 1450
   scripts/lab migrate web1 h2
   scripts/lab controller kill
   scripts/lab down
@@ -69,9 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--no-libvirt", action="store_true", help="leave libvirtd out")
 
     up.add_argument(
-        "--guests", type=int, default=0, metavar="N", help="real guests a host, on network lab, with a controller"
+        "--guests",
+        type=int,
+        default=0,
+        metavar="N",
+        help="real guests a host, up to 50, on a network lab, with a controller",
     )
-    up.add_argument("--light", type=int, default=0, metavar="N", help="light guests a host, likewise")
+    up.add_argument("--light", type=int, default=0, metavar="N", help="light guests a host, up to 200, likewise")
 
     verb("down", _down, "take the lab away, in whatever state it is; no error when there is none")
     verb("status", _status, "hosts, daemons, addresses, guests")
@@ -146,6 +150,8 @@ def _status(args: argparse.Namespace) -> None:
         print(f"{'':8} libvirt {host.libvirt_uri}")
     vlans = " ".join(f"{lab.outside_vlan(vlan)} (VLAN {vlan}, 10.0.10.254/24)" for vlan in state.vlans)
     print(f"{'outside':8} {lab.outside} (trunk)  {vlans}")
+    if (controller := lab.controller).process() is not None:
+        print(f"controller up; export FLEETSWITCH_API={controller.api}")
     for guest in state.guests.values():
         nics = " ".join(f"{n['mac']} {','.join(n['addresses']) or 'dhcp'}" for n in guest.vnics)
         print(f"{guest.name:8} {guest.kind} guest on {guest.host}  {nics}")

@@ -46,3 +46,4 @@ def populate(lab: Lab, real: int, light: int) -> None:
         lab.controller.apply("".join(ports))
     for guest in booting:
         guest.wait_boot()
+    say(f"all guests are up; export FLEETSWITCH_API={lab.controller.api}")

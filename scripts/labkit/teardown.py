@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from itertools import pairwise
@@ -22,6 +23,8 @@ def take_down(state: StateFile) -> bool:
     """
     if not state.dir.exists():
         return False
+    if os.geteuid() != 0:
+        raise LabError(f"lab {state.now.prefix!r}: taking it away needs root")
     try:
         lab = state.load()
     except LabError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import pytest
 from lab_traces import nothing_left, traces
-from labkit import LabError, program
+from labkit import LabError, program, wait_for
 from labkit.program import run_program
 from labkit.quickstart import CLAIMS, Outcome
+from labkit.state import ROOT as LABS
 
 ROOT = Path(__file__).parents[2]
 NAME = "tk"
+LABKIT = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
 
 # The quickstart, with switches that forward everything to everybody when it is to prove who reaches whom.
 WIDE_OPEN = """
@@ -68,12 +71,28 @@ def test_it_runs_again_and_again_and_leaves_nothing() -> None:
 def test_what_must_not_be_reached_is_told_when_it_is() -> None:
     with nothing_left(NAME):
         done = subprocess.run([sys.executable, "-c", WIDE_OPEN, NAME], capture_output=True, text=True, timeout=240,
-                              cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "scripts")})  # fmt: skip
+                              cwd=ROOT, env=LABKIT)  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "did not turn out as they should" in done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith(("  ok ", "  NO "))]
     closed = [line for line, claim in zip(lines, CLAIMS, strict=True) if not claim.reaches]
     assert [line[:5] for line in closed] == ["  NO "] * len(closed), "\n".join(lines)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("module", ["labkit.quickstart", "labkit.bench"])
+@pytest.mark.parametrize("moment", ["controller", "controller/api.sock"])
+def test_ended_half_way_it_leaves_nothing(module: str, moment: str) -> None:
+    with nothing_left(NAME):
+        with subprocess.Popen([sys.executable, "-m", module, "--name", NAME], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, env=LABKIT) as half:  # fmt: skip
+            wait_for(moment, (LABS / NAME / moment).exists, 30.0, every=0.001)
+            half.send_signal(signal.SIGTERM)
+            half.send_signal(signal.SIGHUP)
+            half.send_signal(signal.SIGINT)
+            _, said = half.communicate(timeout=60)
+        assert half.returncode == 130, said
+        assert said.endswith(": interrupted\n")
 
 
 def test_silence_proves_nothing_where_nobody_asked() -> None:
