@@ -133,7 +133,7 @@ def populate(lab: Lab) -> dict[str, Guest]:
     for guest in guests.values():
         guest.wait_boot()
     wait_for(
-        "every vNIC active", lambda: _active(lab) == sum(len(nics) for _, nics in GUESTS.values()), 15.0, every=0.1
+        "every vNIC active", lambda: _active(lab) == sum(len(nics) for _, nics in GUESTS.values()), 30.0, every=0.1
     )
     return guests
 
