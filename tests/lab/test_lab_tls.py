@@ -36,14 +36,14 @@ def test_a_host_is_driven_over_tls_and_another_authority_is_refused(lab: Lab, tm
         fleet = fleet.replace(host.libvirt_uri, f"{host.libvirt_tls_uri}?pkipath={tmp_path / pki}")
     path = tmp_path / "fleet.yaml"
     path.write_text(fleet)
-    lab.controller.fleetswitch("apply", "-f", str(path))
+    lab.controller.fleetswitch("apply", "-f", str(path), check=False)  # libvirt of h2 does not confirm
 
     lab.hosts["h1"].wait_network("app", timeout=30.0)
     wait_for("h1 over TLS", lambda: libvirt_of(lab, "h1").get("state") == "up", 30.0, every=0.2)
     wait_for("a reason for h2", lambda: libvirt_of(lab, "h2").get("reason"), 30.0, every=0.2)
     refused = libvirt_of(lab, "h2")
     assert refused["state"] != "up"
-    assert "certificate" in refused["reason"]
+    assert "Failed to verify peer's certificate" in refused["reason"]
     line = next(line for line in lab.controller.fleetswitch("host", "list").splitlines() if line.startswith("h2"))
     assert "certificate" in line
     assert "app" not in lab.hosts["h2"].virsh("net-list", "--all", "--name").split()
