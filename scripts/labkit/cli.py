@@ -12,7 +12,7 @@ from . import netns
 from .lab import Lab
 from .light import LightGuest
 from .nic import Nic
-from .populate import populate
+from .populate import check_numbers, populate
 from .program import INTERRUPTS, run_program
 from .run import LabError, say
 from .state import ROOT
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(args: argparse.Namespace) -> None:
+    check_numbers(args.guests, args.light)
     try:
         vlans = [int(vlan) for vlan in args.vlans.split(",") if vlan]
     except ValueError:
@@ -211,10 +212,12 @@ def _controller(args: argparse.Namespace) -> None:
 
 
 def _migrate(args: argparse.Namespace) -> None:
-    guest = Lab.attach(args.name).guest(args.guest)
+    lab = Lab.attach(args.name)
+    guest = lab.guest(args.guest)
     if isinstance(guest, LightGuest):
         raise LabError(f"{guest.name} is a light guest: only real ones migrate")
-    guest.migrate(args.host)
+    guest.migrate(lab.host(args.host).name)
+    say(f"{guest.name} runs on {args.host} now")
 
 
 def _tour(args: argparse.Namespace) -> int:

@@ -221,7 +221,9 @@ class Lab:
         """A guest that was started before, by this process or another."""
         facts = self.state.load().guests.get(name)
         if facts is None:
-            raise LabError(f"no guest {name!r}; there are {' '.join(self.state.now.guests) or 'none'}")
+            names = list(self.state.now.guests)
+            more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+            raise LabError(f"no guest {name!r}; there are {' '.join(names[:20]) or 'none'}{more}")
         if facts.kind == "light":
             return LightGuest(facts, self.host(facts.host), self.state)
         return Guest(facts, self.hosts, self.state)

@@ -14,15 +14,19 @@ mode: isolated
 """
 
 
+def check_numbers(real: int, light: int) -> None:
+    """So many guests of each kind a host. Raises LabError when it is more than a machine takes."""
+    if not (0 <= real <= 50 and 0 <= light <= 200):
+        raise LabError(f"{real} real and {light} light guests a host: at most 50 and 200")
+
+
 def populate(lab: Lab, real: int, light: int) -> None:
     """Start the controller, apply the fleet and the network, start guests: so many of each kind a host.
 
     Guests of host N are called hN-g1, hN-l1 and so on, with 10.88.N.1 up (real) and 10.88.N.51 up (light), all of
     one /16.
     """
-    if not (0 <= real <= 50 and 0 <= light <= 200):
-        raise LabError(f"{real} real and {light} light guests a host: at most 50 and 200")
-    say("controller")
+    say('controller, and a network "lab" on every host')
     lab.controller.start()
     lab.controller.apply(lab.fleet_yaml() + NETWORK)
     mtu = lab.controller.mtu("lab")

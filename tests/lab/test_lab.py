@@ -212,6 +212,11 @@ def test_a_name_cannot_be_taken_twice() -> None:
                 lab.start_light("h1", name, [])
 
 
+def test_more_guests_than_a_machine_takes_are_refused_before_anything_is_made() -> None:
+    done = cli("up", "--name", "th", "--guests", "99")
+    assert (done.returncode, done.stderr) == (1, "lab: error: 99 real and 0 light guests a host: at most 50 and 200\n")
+
+
 @pytest.mark.parametrize("name", ["", "Fl", "long1", "a-b", "1a", "../x"])
 def test_names_that_do_not_fit_are_refused(name: str) -> None:
     with pytest.raises(LabError, match="one to four"):
