@@ -78,7 +78,8 @@ def refusals(where: str, what: str) -> Iterator[None]:
 
 def refusal(error: libvirt.libvirtError, where: str, what: str) -> LibvirtError:
     remedies = {
-        libvirt.VIR_ERR_AUTH_FAILED: "the user who runs fleetswitch needs access: auth_* in libvirtd.conf there",
+        libvirt.VIR_ERR_AUTH_FAILED: "with qemu+tls both sides need certificates of one authority; "
+        "else the user who runs fleetswitch needs access: auth_* in libvirtd.conf there",
         libvirt.VIR_ERR_AUTH_UNAVAILABLE: "polkit does not run there: auth_unix_rw = 'none' with a socket group",
         libvirt.VIR_ERR_SYSTEM_ERROR: "is libvirtd running there, and its port open?",
         libvirt.VIR_ERR_OPERATION_DENIED: "the connection is read-only: use the read-write socket",

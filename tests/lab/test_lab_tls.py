@@ -44,6 +44,7 @@ def test_a_host_is_driven_over_tls_and_another_authority_is_refused(lab: Lab, tm
     refused = libvirt_of(lab, "h2")
     assert refused["state"] != "up"
     assert "Failed to verify peer's certificate" in refused["reason"]
+    assert "certificates of one authority" in refused["reason"]
     line = next(line for line in lab.controller.fleetswitch("host", "list").splitlines() if line.startswith("h2"))
     assert "certificate" in line
     assert "app" not in lab.hosts["h2"].virsh("net-list", "--all", "--name").split()
