@@ -95,7 +95,8 @@ class Typist:
                 host.vsctl(*rest)
             case ["virt-install", "--name", name, *rest] if host is not None:
                 chosen = dict(part.split("=") for part in rest[-1].replace("network:", "network=", 1).split(","))
-                nic = Nic(chosen["network"], chosen.get("portgroup"), addresses=(ADDRESS[name],))
+                mtu = int(chosen["mtu.size"]) if "mtu.size" in chosen else None
+                nic = Nic(chosen["network"], chosen.get("portgroup"), addresses=(ADDRESS[name],), mtu=mtu)
                 self.guests[name] = self.fleet.real(host.name, name, [nic], wait=False)
             case _:
                 pytest.fail(f"{where}# {command}: the lab knows no such command")
@@ -108,11 +109,8 @@ class Typist:
 
     def _fleetswitch(self, words: list[str]) -> str:
         words, file = (words[:-2], words[-1]) if ">" in words else (words, None)
-        if words[0] in {
-            "doctor",
-            "port",
-            "trace",
-        }:  # who types is slower than switches and libvirt, also on a busy machine
+        # who types is slower than switches and libvirt, also on a busy machine
+        if words[0] in {"doctor", "port", "trace"}:
             for name in self.guests:
                 eventually(f"{name} active", lambda name=name: self._is_active(name))
             self.fleet.settle()
