@@ -21,8 +21,13 @@ and what to do about it.
 from __future__ import annotations
 
 import difflib
+from bisect import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+
+_LOOKED_AT = 20
+_LONGEST_GUESS = 200  # letters; no name is as long
 
 
 class FleetError(Exception):
@@ -109,7 +114,28 @@ class ControllerUnreachable(FleetError):
 
 def no_such(kind: str, name: str, known: Iterable[str]) -> NotFound:
     """The error for a name that nobody has: it names one that is written much alike, or some that there are."""
-    names = sorted(known)
-    guess = difflib.get_close_matches(name, names, 1)
-    remedy = f"did you mean {guess[0]}?" if guess else f"there are: {', '.join(names[:8]) or 'none'}"
+    names = list(known)
+    guess = alike(name, names)
+    remedy = f"did you mean {guess}?" if guess else f"there are: {', '.join(nsmallest(8, names)) or 'none'}"
     return NotFound(f"there is no {kind} {name}", remedy=remedy)
+
+
+def alike(text: str, known: Iterable[str]) -> str | None:
+    """The one of these that is written much like the text, if any is.
+
+    Of many only those are looked at that begin or end like it: difflib takes a millisecond for two long names, and
+    4,000 of those would hold up everything for seconds.
+    """
+    if len(text) > _LONGEST_GUESS:
+        return None
+    names = list(known)
+    if len(names) > 2 * _LOOKED_AT:
+        backwards = _around(text[::-1], sorted(name[::-1] for name in names))
+        names = [*_around(text, sorted(names)), *(name[::-1] for name in backwards)]
+    return next(iter(difflib.get_close_matches(text, names, 1)), None)
+
+
+def _around(text: str, names: Sequence[str]) -> Sequence[str]:
+    """Those in whose midst it would stand."""
+    at = bisect(names, text)
+    return names[max(0, at - _LOOKED_AT // 2) : at + _LOOKED_AT // 2]

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from typing import Any
@@ -138,7 +139,13 @@ class Lldp:
             if not self._desired.hosts[wire[0]].lldp:
                 self._due.pop(wire, None)
             elif self._due.get(wire, now) <= now and self._say(wire, port):
-                self._due[wire] = now + INTERVAL
+                self._due[wire] = self._next(wire, now)
+
+    def _next(self, wire: Wire, now: float) -> float:
+        """When it is an uplink's turn again: each has its own moment of the interval, so that not all hosts of a fleet
+        that connected together speak together for ever."""
+        moment = int.from_bytes(self._mac(wire)) % (INTERVAL * 1000) / 1000
+        return now + INTERVAL - (now - moment) % INTERVAL
 
     def _wires(self, host: str) -> Iterator[tuple[Wire, int]]:
         """The host's uplinks, with the OpenFlow port that leads to each."""
@@ -159,15 +166,19 @@ class Lldp:
         """Whether the host could be told to say who it is."""
         host, physical = wire
         agent = self._agents.get(host)
-        if agent is None:
+        if agent is None or agent.switch.state.state == "down":
             return False
         interface = self._desired.hosts[host].uplinks[physical].interface
         said = Announcement(
             f"{self._fleet}/{host}", interface, HOLDS, f"uplink to {physical}", host,
-            f"fleetswitch {version('fleetswitch')}, Open vSwitch {agent.ovsdb.state.ovs_version or ''}".strip(),
+            f"fleetswitch {_version()}, Open vSwitch {agent.ovsdb.state.ovs_version or ''}".strip(),
         )  # fmt: skip
-        frame = encode(_mac(f"{self._fleet}/{host}/{physical}"), said)
-        return agent.switch.send(packet_out(frame, encode_actions([Output(port)])))
+        return agent.switch.send(packet_out(encode(self._mac(wire), said), encode_actions([Output(port)])))
+
+    def _mac(self, wire: Wire) -> bytes:
+        """A locally administered address (IEEE 802-2014, 8.4) for the frames of one uplink, the same every time."""
+        host, physical = wire
+        return b"\x02" + blake2b(f"{self._fleet}/{host}/{physical}".encode(), digest_size=5).digest()
 
 
 def shown(heard: Mapping[str, Sequence[Heard]]) -> list[dict[str, Any]]:
@@ -182,6 +193,8 @@ def shown(heard: Mapping[str, Sequence[Heard]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _mac(name: str) -> bytes:
-    """A locally administered address (IEEE 802-2014, 8.4) for the frames of one uplink, the same every time."""
-    return b"\x02" + blake2b(name.encode(), digest_size=5).digest()
+
+@cache
+def _version() -> str:
+    """Asked once: it is read from files."""
+    return version("fleetswitch")

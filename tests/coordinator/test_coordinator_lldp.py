@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import struct
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from coordinated import Fleet, coordinated, hosts_thread
@@ -216,5 +218,38 @@ def test_no_uplink_is_opened_before_the_switch_drops_what_is_reserved(tmp_path: 
                 await until(lambda: parts()["ovsdb"].confirmed > sequence, "the change has come")
                 assert opened()
                 await vswitchd.stop()
+
+    run(main())
+
+
+def test_hosts_that_connect_together_do_not_speak_together_for_ever() -> None:
+    said: list[float] = []
+    names = [f"kvm{number}" for number in range(300)]
+    spec = SimpleNamespace(lldp=True, uplinks={"phys1": SimpleNamespace(interface="ens1")})
+    desired = SimpleNamespace(hosts=dict.fromkeys(names, spec), numbers=lambda pool: {"phys1": 1})
+    up = SimpleNamespace(state=SimpleNamespace(state="up"), send=lambda frame: said.append(now) or True)
+    ovsdb = SimpleNamespace(state=SimpleNamespace(ovs_version="3.1.0"), links=dict)
+    agents = dict.fromkeys(names, SimpleNamespace(switch=up, ovsdb=ovsdb))
+    speaker = lldp.Lldp(cast(Any, desired), cast(Any, agents))
+    for now in range(1000, 1121):
+        speaker._tick(float(now))
+    seconds = Counter(said)
+    assert seconds.pop(1000) == len(names), "each speaks as soon as it can"
+    for begin in (1001, 1031, 1061, 1091):
+        assert sum(seconds[moment] for moment in range(begin, begin + 30)) == len(names), "and twice a minute then"
+    assert max(seconds.values()) < 4 * len(names) / 30
+
+
+def test_nothing_is_made_for_hosts_that_are_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            await fleet.apply(HOSTS)
+            made: list[Announcement] = []
+            monkeypatch.setattr(lldp, "encode", lambda mac, said: made.append(said) or encode(mac, said))
+            fleet.coordinator.lldp._tick(asyncio.get_running_loop().time())
+            assert made == []
+            fleet.connect("kvm1")
+            await until(lambda: len(made) == 2, "both uplinks of the one that came have spoken")
+            assert {said.system_name for said in made} == {"kvm1"}
 
     run(main())

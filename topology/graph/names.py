@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Iterator
 
-from controller.errors import InvalidInput, NotFound, Problem
+from controller.errors import InvalidInput, NotFound, Problem, alike
 from controller.model.fields import parse_mac
 from topology.graph.nodes import (
     BridgeNode,
@@ -40,10 +39,8 @@ def resolve(topology: Topology, text: str, where: str = "") -> str:
     found = known.get(text) or known.get(_canonical(text), set())
     found = _without_parts(topology, found)
     if not found:
-        guess = difflib.get_close_matches(text, known, 1)
-        remedy = (
-            f"did you mean {guess[0]}?" if guess else "name a host, guest, vNIC, network, uplink or physical network"
-        )
+        guess = alike(text, known)
+        remedy = f"did you mean {guess}?" if guess else "name a host, guest, vNIC, network, uplink or physical network"
         raise NotFound(f"nothing is called {text!r:.80}", where=where, remedy=remedy)
     if len(found) > 1:
         several = sorted(found)
