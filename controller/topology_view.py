@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS
@@ -23,23 +23,29 @@ class TopologyView:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._live: LiveTopology | None = None
+        self._last: tuple[Mapping[str, Links], Topology] | None = None
         self._changed: set[tuple[str, str]] = set()
         self._is_watching = False
 
     def now(self) -> Topology:
-        """As of the last change of the rows. Nobody changes it afterwards: it may be read in any thread."""
+        """As of the last change of the rows, the same one for as long as nothing is different: what is made of it once
+        (sorted, by neighbours) is there for whoever asks next. Nobody changes it: it may be read in any thread."""
         changed, self._changed = self._changed, set()
         live, self._live = self._live, None  # until it is right: after a fault all is made anew
         if live is None:
-            live = LiveTopology()
+            live, self._last = LiveTopology(), None
             live.update(self._rows())
         elif changed:
+            self._last = None
             live.update(self._rows(), changed)
         if not self._is_watching:
             self._coordinator.store.watch(self._note)
             self._is_watching = True
         self._live = live
-        return live.snapshot(self._coordinator.sequence, self._links())
+        sequence, links = self._coordinator.sequence, self._links()
+        if self._last is None or self._last[0] != links or self._last[1].sequence != sequence:
+            self._last = links, live.snapshot(sequence, links)
+        return self._last[1]
 
     def _note(self, changes: Sequence[Change]) -> None:
         if self._live is None:

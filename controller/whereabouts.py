@@ -51,13 +51,14 @@ class Whereabouts(Tracing):
         request = messages.flow_desc_request(table, learned_cookie(0), OWNER_BITS)
         carriers = {s.host for s in members.values() if s.state == "active" and s.host in self._coordinator.agents}
         bodies, unread = await self._read_many((host for host in carriers if host is not None), request)
+        hosts, vnics = {number: name for name, number in self._desired.numbers(HOSTS).items()}, self._by_place()
         for host, body in bodies.items():
             try:
                 flows = await asyncio.to_thread(decode, body)
             except HostError as error:
                 unread.append(Unread(host, error.what))
                 continue
-            entries += self._learned(host, flows, vlans)
+            entries += self._learned(host, flows, vlans, hosts, vnics)
         entries.sort(key=lambda entry: (entry.vlan, entry.mac, entry.host or ""))
         return Fdb(network, entries[:MOST_ENTRIES], unread, max(0, len(entries) - MOST_ENTRIES))
 
@@ -69,7 +70,7 @@ class Whereabouts(Tracing):
         request = messages.multipart_request(Multipart.PORT_STATS, _EVERY_PORT)
         bodies, unread = await self._read_many(names, request)
         now = time.monotonic()
-        vnics: _Vnics = {(s.host, s.ofport): (name, s) for name, s in self._desired.statuses.items()}
+        vnics = self._by_place()
         found: list[PortCounters] = []
         for name, body in bodies.items():
             try:
@@ -99,10 +100,13 @@ class Whereabouts(Tracing):
             [answer for _, answer in answers if isinstance(answer, Unread)],
         )
 
-    def _learned(self, host: str, flows: Iterable[FlowDesc], vlans: Mapping[int, int]) -> Iterator[FdbEntry]:
+    def _by_place(self) -> _Vnics:
+        return {(s.host, s.ofport): (name, s) for name, s in self._desired.statuses.items()}
+
+    def _learned(
+        self, host: str, flows: Iterable[FlowDesc], vlans: Mapping[int, int], hosts: Mapping[int, str], vnics: _Vnics
+    ) -> Iterator[FdbEntry]:
         names = self.names(host)
-        hosts = {number: name for name, number in self._desired.numbers(HOSTS).items()}
-        guests = {s.ofport: s.vm or s.vm_uuid for s in self._desired.statuses.values() if s.host == host}
         for flow in flows:
             segment, _ = learned_of(flow.cookie)
             mac = next((value for field, value, _ in flow.match.terms if field.name == "eth_dst"), None)
@@ -111,9 +115,10 @@ class Whereabouts(Tracing):
             out, peer = _register(flow, OUT), _register(flow, PEER)
             port = f"tunnel to {hosts.get(peer, peer)}" if out == TUNNELS else names.port(out)
             ofport = out if out and out != TUNNELS else None
+            _, behind = vnics.get((host, ofport), (None, None)) if ofport is not None else (None, None)
             yield FdbEntry(
                 format_value(FIELDS["eth_dst"], mac), vlans[segment], "learned", host, port, ofport,
-                guests.get(ofport) if ofport is not None else None, [], "learned", flow.duration_s, flow.packets,
+                (behind.vm or behind.vm_uuid) if behind is not None else None, [], "learned", flow.duration_s, flow.packets,
             )  # fmt: skip
 
     def _counted(self, host: str, stats: Mapping[int, PortStats], vnics: _Vnics) -> Iterator[PortCounters]:

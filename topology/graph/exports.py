@@ -32,8 +32,8 @@ def write_json(topology: Topology) -> Iterator[str]:
     """Node-link JSON in pieces, as ``networkx.node_link_graph(data, edges="edges")`` reads it."""
     head = {"directed": False, "multigraph": False, "graph": {"name": "fleetswitch", "sequence": topology.sequence}}
     yield json.dumps(head)[:-1]
-    nodes = [{"id": name, **attributes(node)} for name, node in topology.sorted_nodes()]
-    edges = [{"source": one, "target": two, **attributes(edge)} for (one, two), edge in topology.sorted_edges()]
+    nodes = [{"id": name, **attributes(node)} for name, node in topology.sorted_nodes]
+    edges = [{"source": one, "target": two, **attributes(edge)} for (one, two), edge in topology.sorted_edges]
     for name, items in (("nodes", nodes), ("edges", edges)):
         yield f', "{name}": ['
         for start in range(0, len(items), _CHUNK):
@@ -48,7 +48,7 @@ def write_dot(topology: Topology) -> Iterator[str]:
     yield f'  graph [label="fleetswitch, change {topology.sequence}", rankdir=LR, fontname="sans-serif"];\n'
     yield '  node [fontname="sans-serif", fontsize=10]; edge [fontname="sans-serif", fontsize=8, color="#888888"];\n'
     groups: dict[str, list[str]] = defaultdict(list)
-    for name, node in topology.sorted_nodes():
+    for name, node in topology.sorted_nodes:
         groups[_home(node)].append(f"  {_dot_text(name)} [{_dot_node(node)}];\n")
     for host, lines in sorted(groups.items()):
         if not host:
@@ -57,7 +57,7 @@ def write_dot(topology: Topology) -> Iterator[str]:
         yield f"  subgraph {_dot_text(f'cluster {host}')} {{\n    label={_dot_label(host)};\n"
         yield from (f"  {line}" for line in lines)
         yield "  }\n"
-    for key, edge in topology.sorted_edges():
+    for key, edge in topology.sorted_edges:
         one, other = sorted(key, key=lambda name: _rank(topology.nodes[name]))
         yield f"  {_dot_text(one)} -- {_dot_text(other)} [{_dot_edge(edge)}];\n"
     yield "}\n"

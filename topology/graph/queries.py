@@ -57,15 +57,14 @@ def path(topology: Topology, start: str, end: str) -> Way:
     if one != other and any(isinstance(topology.of(node), (GuestNode, VnicNode)) for node in (one, other)):
         return _way_of_frames(topology, one, other)
     # Guests are no routers, hosts and networks are not on the wire; but they may be what was asked for.
-    graph, ways = topology.graph(), []
+    ways = []
     # Who hears whom is the way to a device only; between hosts it is the physical network's.
-    ends = {end for end in (one, other) if end.startswith("device:")}
-    graph.remove_edges_from(key for key, e in topology.edges.items() if e.relation == "hears" and not ends & set(key))
+    devices = {end for end in (one, other) if end.startswith("device:")}
     off = ("host:", "network:", "guest:", "vnic:", "device:")
     for beyond in (("underlay:",), ("physical:", "uplink:")):  # nothing goes from a tunnel to an uplink
         wires = {name for name in topology.nodes if not name.startswith((*off, *beyond))}
         with suppress(networkx.NetworkXNoPath):
-            ways.append(networkx.shortest_path(graph.subgraph(wires | {one, other}), one, other))
+            ways.append(networkx.shortest_path(topology.wires(wires | {one, other}, devices), one, other))
     if not ways:
         return _no_way(topology, f"nothing connects {topology.of(one).label} and {topology.of(other).label}")
     return _way(topology, min(ways, key=len))
@@ -112,7 +111,7 @@ def _way_of_frames(topology: Topology, one: str, other: str) -> Way:
     for start, end in ((start, end) for start in _ends(topology, one) for end in _ends(topology, other)):
         for key in sorted(_common(topology, start, end), key=order):
             try:
-                graph = wiring.graph(wiring.nodes(key[0], members[key]) | {start, end})
+                graph = topology.wires(wiring.nodes(key[0], members[key]) | {start, end})
                 ways.append((networkx.shortest_path(graph, start, end), key))
             except networkx.NetworkXNoPath:
                 apart.append(key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import networkx
 
@@ -37,7 +36,7 @@ def segments_of(vnic: VnicNode) -> list[SegmentKey]:
 def segments(topology: Topology) -> Mapping[SegmentKey, list[str]]:
     """The vNICs of every segment."""
     found: dict[SegmentKey, list[str]] = defaultdict(list)
-    for name, node in topology.sorted_nodes():
+    for name, node in topology.sorted_nodes:
         if isinstance(node, VnicNode):
             for key in segments_of(node):
                 found[key].append(name)
@@ -84,7 +83,7 @@ def vnics_of(topology: Topology, node: str) -> list[str]:
 def _behind(topology: Topology, hosts: Collection[str], physical: str | None) -> list[str]:
     """The vNICs of hosts whose networks go over a physical network, or over tunnels where it is None."""
     found = []
-    for name, node in topology.sorted_nodes():
+    for name, node in topology.sorted_nodes:
         if isinstance(node, VnicNode) and node.host in hosts and node.network is not None:
             network = topology.nodes.get(node_id("network", node.network))
             if isinstance(network, NetworkNode) and network.span == "fleet" and network.physical_network == physical:
@@ -125,21 +124,11 @@ class Wiring:
                 found |= self._tunnels.get(host or "", set())
         return found
 
-    def graph(self, nodes: Iterable[str]) -> Any:
-        """These nodes and the wires between them, as a ``networkx.Graph``. Who hears whom is told by neighbours, and
-        decides nothing."""
-        kept, graph = set(nodes), networkx.Graph()
-        graph.add_nodes_from(kept)
-        for name in kept:
-            around = self._topology.near(name).items()
-            graph.add_edges_from((name, near) for near, edge in around if near in kept and edge.relation != "hears")
-        return graph
-
     def reached(self, nodes: Iterable[str], members: Sequence[str]) -> dict[str, frozenset[str]]:
         """Of each member who it reaches over these nodes: itself, other members, the physical network."""
         ends = set(members)
         found: dict[str, frozenset[str]] = {}
-        for component in networkx.connected_components(self.graph(nodes)):
+        for component in networkx.connected_components(self._topology.wires(nodes)):
             together = frozenset(name for name in component if name in ends or name.startswith("physical:"))
             found |= {name: together for name in together if name in ends}
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -56,18 +56,32 @@ class Topology:
             raise NotFound(f"{node} is no vNIC")
         return found
 
-    def sorted_nodes(self) -> list[tuple[str, Node]]:
+    @cached_property
+    def sorted_nodes(self) -> Sequence[tuple[str, Node]]:
         """By kind and name: the same fleet gives the same text."""
         return sorted(self.nodes.items())
 
-    def sorted_edges(self) -> list[tuple[EdgeKey, Edge]]:
+    @cached_property
+    def sorted_edges(self) -> Sequence[tuple[EdgeKey, Edge]]:
         return sorted(self.edges.items(), key=lambda item: item[0])
 
     def graph(self) -> Any:
         """As a ``networkx.Graph``, with attributes as JSON has them."""
         graph = networkx.Graph(name="fleetswitch", sequence=self.sequence)
-        graph.add_nodes_from((name, attributes(node)) for name, node in self.sorted_nodes())
-        graph.add_edges_from((*key, attributes(edge)) for key, edge in self.sorted_edges())
+        graph.add_nodes_from((name, attributes(node)) for name, node in self.sorted_nodes)
+        graph.add_edges_from((*key, attributes(edge)) for key, edge in self.sorted_edges)
+        return graph
+
+    def wires(self, nodes: Iterable[str], hearing: Collection[str] = ()) -> Any:
+        """These nodes and what is between them, as a ``networkx.Graph`` without attributes. Who hears whom is told by
+        neighbours, and is a wire only for those of ``hearing``."""
+        kept, graph = set(nodes), networkx.Graph()
+        for name in sorted(kept):  # of two ways that are equally short the same one every time
+            graph.add_node(name)
+            graph.add_edges_from(
+                (name, near) for near, edge in sorted(self.near(name).items(), key=lambda item: item[0])
+                if near in kept and (edge.relation != "hears" or name in hearing or near in hearing)
+            )  # fmt: skip
         return graph
 
     def narrowed(self, network: str | None = None, host: str | None = None) -> Topology:

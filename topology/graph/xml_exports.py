@@ -85,11 +85,11 @@ def write_gexf(topology: Topology) -> Iterator[str]:
 
 
 def _nodes(topology: Topology) -> list[tuple[str, _Attributes]]:
-    return [(name, flat_attributes(node)) for name, node in topology.sorted_nodes()]
+    return [(name, flat_attributes(node)) for name, node in topology.sorted_nodes]
 
 
 def _edges(topology: Topology) -> list[tuple[EdgeKey, _Attributes]]:
-    return [(key, flat_attributes(edge)) for key, edge in topology.sorted_edges()]
+    return [(key, flat_attributes(edge)) for key, edge in topology.sorted_edges]
 
 
 def _kinds(found: Sequence[_Attributes]) -> dict[str, str]:

@@ -119,7 +119,7 @@ def boxes(topology: Topology) -> list[Box]:
 def _rows(topology: Topology) -> dict[str, list[Row]]:
     """The guests of each host ("" for none), those of a network together."""
     chips: dict[str, dict[GuestNode, list[Chip]]] = defaultdict(lambda: defaultdict(list))
-    for name, guest in topology.sorted_nodes():
+    for name, guest in topology.sorted_nodes:
         if isinstance(guest, GuestNode):
             vnics = [topology.nodes[vnic] for vnic, edge in topology.near(name).items() if edge.relation == "has"]
             for vnic in sorted((v for v in vnics if isinstance(v, VnicNode)), key=_vnic_order):
