@@ -84,6 +84,14 @@ class HostAgent:
             found["libvirt"] = PartState(state, reason, confirmed)
         return found
 
+    def networks(self) -> frozenset[str] | None:
+        """Networks of ours that its libvirt has running as they are wanted; None while nobody can tell."""
+        if self.libvirt is None or self.libvirt.state != "up" or self._networks_wanted == 0:
+            return None
+        refused = self.libvirt.networks_report.refused
+        found = (net for net in self.libvirt.networks if net.live is not None and net.owned_by(self._owner))
+        return frozenset(net.name for net in found if net.name not in refused)
+
     async def respec(self, spec: HostSpec) -> None:
         """The operator changed the host: connect anew where the address is another one."""
         async with self._changing:

@@ -193,7 +193,6 @@ def shown(heard: Mapping[str, Sequence[Heard]]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-
 @cache
 def _version() -> str:
     """Asked once: it is read from files."""

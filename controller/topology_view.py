@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from controller.agent import HostAgent
 from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS
 from controller.store.rows import Change
@@ -63,11 +64,14 @@ class TopologyView:
         )  # fmt: skip
 
     def _links(self) -> dict[str, Links]:
-        return {
-            name: Links(
-                {what: (part.state, part.reason) for what, part in agent.parts().items()},
-                agent.ovsdb.links(),
-                self._coordinator.lldp.heard(name),
-            )
-            for name, agent in self._coordinator.agents.items()
-        }
+        return {name: self._link(name, agent) for name, agent in self._coordinator.agents.items()}
+
+    def _link(self, name: str, agent: HostAgent) -> Links:
+        own = agent.ovsdb.own()
+        return Links(
+            {what: (part.state, part.reason) for what, part in agent.parts().items()},
+            own.interfaces if own is not None else None,
+            self._coordinator.lldp.heard(name),
+            own.bridges if own is not None else None,
+            agent.networks(),
+        )

@@ -118,7 +118,8 @@ class Whereabouts(Tracing):
             _, behind = vnics.get((host, ofport), (None, None)) if ofport is not None else (None, None)
             yield FdbEntry(
                 format_value(FIELDS["eth_dst"], mac), vlans[segment], "learned", host, port, ofport,
-                (behind.vm or behind.vm_uuid) if behind is not None else None, [], "learned", flow.duration_s, flow.packets,
+                (behind.vm or behind.vm_uuid) if behind is not None else None, [], "learned", flow.duration_s,
+                flow.packets,
             )  # fmt: skip
 
     def _counted(self, host: str, stats: Mapping[int, PortStats], vnics: _Vnics) -> Iterator[PortCounters]:

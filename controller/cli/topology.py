@@ -175,9 +175,8 @@ def _print_fleet(answer: Json) -> None:
     vnics = nodes["vnic"]
     uplinks: dict[str, list[str]] = defaultdict(list)
     for uplink in nodes["uplink"]:
-        state = "" if uplink["state"] in {"up", "unknown"} else f" ({uplink['state']})"
-        uplinks[uplink["host"]].append(f"{uplink['physical_network']}={uplink['interface']}{state}")
-    tunnels = {tunnel["host"]: f"{tunnel['type']} {tunnel['address']}" for tunnel in nodes["tunnel"]}
+        uplinks[uplink["host"]].append(f"{uplink['physical_network']}={uplink['interface']}{_unless_up(uplink)}")
+    tunnels = {t["host"]: f"{t['type']} {t['address']}{_unless_up(t)}" for t in nodes["tunnel"]}
     guests = Counter(host for guest in nodes["guest"] for host in guest["hosts"])
     print_table(
         ["HOST", "STATE", "UPLINKS", "TUNNEL", "GUESTS", "VNICS", "NETWORKS", "REASON"],
@@ -187,10 +186,13 @@ def _print_fleet(answer: Json) -> None:
     if nodes["network"]:
         click.echo()
         print_table(
-            ["NETWORK", "MODE", "OVER", "VLANS", "MTU", "VNICS", "HOSTS"],
-            [[net["name"], net["mode"], _over(net), net["vlans"], net["mtu"], *_members(net["name"], vnics)]
-             for net in nodes["network"]],
+            ["NETWORK", "STATE", "MODE", "OVER", "VLANS", "MTU", "VNICS", "HOSTS", "MISSING_ON"],
+            [[net["name"], net["state"], net["mode"], _over(net), net["vlans"], net["mtu"],
+              *_members(net["name"], vnics), net["missing_on"]] for net in nodes["network"]],
         )  # fmt: skip
+    if wrong := [bridge for bridge in nodes["bridge"] if _unless_up(bridge)]:
+        click.echo()
+        print_table(["BRIDGE", "STATE"], [[bridge["label"], bridge["state"]] for bridge in wrong])
     out = [vnic for vnic in vnics if vnic["state"] != "active"]
     if out:
         click.echo()
@@ -199,6 +201,10 @@ def _print_fleet(answer: Json) -> None:
             ["NOT_SWITCHED", *(name.upper() for name in columns[1:])], [[v[name] for name in columns] for v in out]
         )
     _note_moment(answer["graph"])
+
+
+def _unless_up(node: Json) -> str:
+    return "" if node["state"] in {"up", "unknown"} else f" ({node['state']})"
 
 
 def _carried(host: str, vnics: Sequence[Json]) -> tuple[int, dict[str, int]]:

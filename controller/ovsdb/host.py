@@ -62,6 +62,15 @@ class HookRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """What a host's OVSDB has of ours: bridges by name, and the state of interfaces: up, down, missing (Open vSwitch
+    has no such device, or does not take it) or unknown (not plugged in yet)."""
+
+    bridges: frozenset[str]
+    interfaces: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class OvsdbState:
     """How it stands. ``confirmed`` is the last wanted sequence that the host has in full."""
 
@@ -129,6 +138,14 @@ class HostOvsdb:
         nobody can tell."""
         ours = [row for row in self._mirror.interfaces.values() if row.external_ids.get(MARK) == self._owner]
         return {row.name: _link(row) for row in ours if row.type == "" and row.ofport is not None} if self._up else {}
+
+    def own(self) -> Own | None:
+        """What is really there of ours; None while nobody can tell."""
+        if not self._up:
+            return None
+        bridges = (row.name for row in self._mirror.bridges.values() if row.external_ids.get(MARK) == self._owner)
+        rows = [row for row in self._mirror.interfaces.values() if row.external_ids.get(MARK) == self._owner]
+        return Own(frozenset(bridges), {row.name: self._standing(row) for row in rows})
 
     def want(self, bridges: Sequence[WantedBridge] | None, sequence: int) -> None:
         """From now on have these bridges; None: have nothing of ours. ``sequence`` is confirmed when it is so."""
@@ -286,6 +303,13 @@ class HostOvsdb:
             elif interface.ofport_request and interface.ofport not in {None, interface.ofport_request}:
                 wrong.append(f"{interface.name}: has OpenFlow port {interface.ofport}, not {interface.ofport_request}")
         return "; ".join(sorted(wrong))
+
+    def _standing(self, row: InterfaceRow) -> str:
+        if row.ofport is None and not row.error:
+            return "unknown"
+        if row.type == "":
+            return _link(row)
+        return "up" if row.ofport not in {None, -1} and (not row.error or self._is_joined(row)) else "missing"
 
     def _is_joined(self, interface: InterfaceRow) -> bool:
         """Whether it is a patch port whose peer is plugged in and names it. Open vSwitch leaves the error standing when

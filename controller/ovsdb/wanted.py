@@ -59,6 +59,16 @@ def uplink_bridge(number: int) -> str:
     return f"fs-up{number}"
 
 
+def patch_pair(number: int) -> tuple[str, str]:
+    """Names of the patch ports between the integration bridge and the uplink bridge with that number."""
+    return f"fs-int{number}", f"fs-ext{number}"
+
+
+def tunnel_port(kind: str) -> str:
+    """Name of the port of the tunnels of an encapsulation."""
+    return f"fs-{kind}"
+
+
 def wanted_bridges(
     spec: HostSpec,
     host_number: int,
@@ -76,10 +86,10 @@ def wanted_bridges(
     bridges: list[WantedBridge] = []
     if spec.tunnel_ip is not None:
         local = {"remote_ip": "flow", "local_ip": spec.tunnel_ip, "key": "flow"}
-        inside += [WantedInterface(f"fs-{kind}", kind, ofport, local) for kind, ofport in TUNNEL_PORTS.items()]
+        inside += [WantedInterface(tunnel_port(kind), kind, ofport, local) for kind, ofport in TUNNEL_PORTS.items()]
     for physical_network, uplink in sorted(spec.uplinks.items()):
         number = uplink_numbers[physical_network]
-        inner, outer = f"fs-int{number}", f"fs-ext{number}"
+        inner, outer = patch_pair(number)
         inside.append(WantedInterface(inner, "patch", uplink_port(number), {"peer": outer}))
         ports = (WantedInterface(uplink.interface), WantedInterface(outer, "patch", 0, {"peer": inner}))
         bridges.append(

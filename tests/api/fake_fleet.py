@@ -33,7 +33,7 @@ from controller.history import EventFilter, Found, History
 from controller.model.documents import Document, dump_spec
 from controller.model.kinds import Fleet
 from tests.graph.graph_fleets import FleetRows, links
-from topology.graph.nodes import Heard
+from topology.graph.nodes import Heard, Links
 from topology.graph.topology import Topology
 
 UP = {"state": "up", "reason": ""}
@@ -63,6 +63,7 @@ class FakeFleet:
         self.waits: list[tuple[int, float, int | None]] = []  # sequence, seconds, since
         self.ready = True
         self.graph = FleetRows()
+        self.links: dict[str, Links] = {}
         self.heard: dict[str, dict[str, list[Heard]]] = {}  # by LLDP: host, physical network
         self.unknown: list[UnknownSwitch] = []
         self.history = History()
@@ -206,7 +207,8 @@ class FakeFleet:
     async def topology(self) -> Topology:
         if self.failure is not None:
             raise self.failure
-        found = {name: replace(link, heard=self.heard.get(name, {})) for name, link in links(self.graph).items()}
+        told = links(self.graph) | self.links
+        found = {name: replace(link, heard=self.heard.get(name, {})) for name, link in told.items()}
         return self.graph.topology(self.sequence, found)
 
     async def metrics(self) -> Any:

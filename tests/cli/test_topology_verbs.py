@@ -6,13 +6,14 @@ import json
 import re
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import yaml
 from click.testing import Result
 
 from tests.api.fake_fleet import Served
-from tests.graph.graph_fleets import two_hosts
+from tests.graph.graph_fleets import links, two_hosts
 from topology.graph.nodes import Heard
 
 Run = Callable[..., Result]
@@ -39,10 +40,10 @@ kvm01  up     physnet1=ens224  geneve 192.0.2.1  2       3      backend=1,lan=2 
 kvm02  up     physnet1=ens224  geneve 192.0.2.2  4       4      backend=1,lan=1  -
 kvm03  up     -                geneve 192.0.2.3  1       1      backend=1        -
 
-NETWORK  MODE      OVER      VLANS       MTU   VNICS  HOSTS
-backend  isolated  tunnels   0           1450  3      3
-lan      bridge    physnet1  0,10,20,30  1500  3      2
-local    isolated  nothing   0           1500  0      0
+NETWORK  STATE  MODE      OVER      VLANS       MTU   VNICS  HOSTS  MISSING_ON
+backend  up     isolated  tunnels   0           1450  3      3      -
+lan      up     bridge    physnet1  0,10,20,30  1500  3      2      -
+local    up     isolated  nothing   0           1500  0      0      -
 
 NOT_SWITCHED  MAC                HOST   NETWORK  STATE        REASON
 bad1          52:54:00:00:00:07  kvm02  lan      quarantined  no such portgroup
@@ -51,6 +52,16 @@ web3          52:54:00:00:00:99  -      lan      absent       -
 """
     )
     assert result.stderr == "as of change 12\n"
+
+
+def test_what_is_not_there_is_said(run: Run, served: Served) -> None:
+    away = links(served.fleet.graph)["kvm01"]
+    has = dict(away.interfaces or {}) | {"fs-ext1": "missing", "fs-geneve": "missing"}
+    served.fleet.links["kvm01"] = replace(away, interfaces=has, networks={"lan", "local"})
+    lines = run("topology").stdout.splitlines()
+    assert "kvm01  up     physnet1=ens224  geneve 192.0.2.1 (missing)  2       3      backend=1,lan=2  -" in lines
+    assert any(line.split()[:2] == ["backend", "degraded"] and line.endswith("  kvm01") for line in lines)
+    assert lines[lines.index("BRIDGE        STATE") + 1] == "kvm01/fs-up1  degraded"
 
 
 def test_other_forms_come_as_they_are(run: Run) -> None:
@@ -83,7 +94,7 @@ def test_png_without_its_tool_says_what_to_install(run: Run, monkeypatch: pytest
 def test_neighbours(run: Run) -> None:
     found = columns(run("topology", "neighbours", "kvm03").stdout)
     assert found[0] == ["RELATION", "KIND", "NAME", "STATE", "ID", "PORT"]
-    assert found[1] == ["has", "bridge", "kvm03/br-int", "-", "bridge:kvm03/br-int", "-"]
+    assert found[1] == ["has", "bridge", "kvm03/br-int", "up", "bridge:kvm03/br-int", "-"]
     assert found[2][:4] == ["runs", "guest", "far1", "running"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from controller.store.rows import Change
 from controller.topology_view import MOST_CHANGED
 from topology.graph import live
 from topology.graph.live import LiveTopology
-from topology.graph.nodes import HostNode, UplinkNode, VnicNode
+from topology.graph.nodes import BridgeNode, HostNode, TunnelNode, UplinkNode, VnicNode
+from topology.graph.topology import Topology
 
 FLEET = """\
 {{kind: Network, name: web, mode: isolated}}
@@ -40,6 +42,8 @@ def test_it_follows_the_rows_and_the_connections(tmp_path: Path) -> None:
                 assert isinstance(uplink, UplinkNode)
                 assert (host.state, host.openflow, host.ovsdb, host.libvirt) == ("up", "up", "up", None)
                 assert uplink.state == "down"  # nobody has set its link up
+                assert standing(now) == {"kvm1/br-int": "up", "kvm1/fs-up1": "up", "kvm1/geneve": "up"}
+                assert (await topology()) is now, "nothing is made anew while nothing changes"
 
                 plug(server)
                 await until(lambda: fleet.status(NAME).get("state") == "active", lambda: str(fleet.status(NAME)))
@@ -62,6 +66,30 @@ def test_it_follows_the_rows_and_the_connections(tmp_path: Path) -> None:
                 await until(lambda: not fleet.status(NAME), "the row is gone")
                 assert f"vnic:{NAME}" not in (await topology()).nodes
                 await vswitchd.stop()
+
+    run(main())
+
+
+def standing(topology: Topology) -> dict[str, str]:
+    return {n.label: n.state for n in topology.nodes.values() if isinstance(n, (BridgeNode, TunnelNode))}
+
+
+def test_what_a_host_does_not_have_stands_there_as_missing(tmp_path: Path) -> None:
+    async def main() -> None:
+        with vswitch(tmp_path / "kvm1") as server, hosts_thread() as connect:
+            command = ["ovs-vsctl", "--no-wait", "--timeout=10", f"--db={server.remote}"]
+            subprocess.run([*command, "add-br", "br-int"], check=True)  # somebody else's
+            async with coordinated(tmp_path, connect) as fleet:
+                await fleet.apply(FLEET.format(server.remote))
+                ovsdb = fleet.coordinator.agents["kvm1"].ovsdb
+                assert set(standing(await fleet.operations.topology()).values()) == {"unknown"}
+                await until(lambda: "is not fleetswitch's" in ovsdb.state.reason, lambda: str(ovsdb.state))
+                assert set(standing(await fleet.operations.topology()).values()) == {"missing"}
+                subprocess.run([*command, "del-br", "br-int"], check=True)
+                await until(lambda: (own := ovsdb.own()) is not None and "br-int" in own.bridges, "it is made")
+                # There is no ovs-vswitchd here that would plug anything in.
+                assert standing(await fleet.operations.topology()) == {
+                    "kvm1/br-int": "up", "kvm1/fs-up1": "degraded", "kvm1/geneve": "unknown"}  # fmt: skip
 
     run(main())
 

@@ -9,6 +9,8 @@ from typing import Any
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus, port_name
+from controller.ovsdb.wanted import patch_pair, tunnel_port, uplink_bridge
+from controller.pipeline.ports import TUNNEL_PORTS
 from topology.graph.derive import GraphRows
 from topology.graph.live import LiveTopology
 from topology.graph.nodes import Links
@@ -70,8 +72,19 @@ def links(fleet: FleetRows, **wrong: dict[str, tuple[str, str]]) -> dict[str, Li
     found = {}
     for name, spec in {**fleet.hosts, **fleet.leaving}.items():
         parts = {"openflow": UP, "ovsdb": UP, "libvirt": UP} | wrong.get(name, {})
-        found[name] = Links(parts, {uplink.interface: "up" for uplink in spec.uplinks.values()})
+        found[name] = whole(fleet, spec, parts)
     return found
+
+
+def whole(fleet: FleetRows, spec: HostSpec, parts: dict[str, tuple[str, str]]) -> Links:
+    """A host that has everything that is wanted of it."""
+    fleet.rows()
+    numbers = [fleet.numbers["physical"][name] for name in spec.uplinks]
+    names = [uplink.interface for uplink in spec.uplinks.values()]
+    names += [port for number in numbers for port in patch_pair(number)]
+    names += [tunnel_port(kind) for kind in TUNNEL_PORTS] if spec.tunnel_ip is not None else []
+    bridges = {spec.bridge, *map(uplink_bridge, numbers)}
+    return Links(parts, dict.fromkeys(names, "up"), {}, bridges, set(fleet.networks))
 
 
 def two_hosts() -> FleetRows:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.graph.gexf_rules import GEXF, faults
 from tests.graph.graph_fleets import FleetRows, links, many, two_hosts
 from topology.graph.exports import write_dot, write_json
 from topology.graph.nodes import Heard
@@ -22,8 +23,6 @@ from topology.graph.topology import Topology
 from topology.graph.xml_exports import printable, write_gexf, write_graphml
 
 EVIL = 'a"b\\"<c>&amp;&#65;\x1b[2J\x00\u202e\ud800 😀\\N\\n--{}; \\'
-
-GEXF = "{http://www.gexf.net/1.2draft}"
 
 
 def hostile(name: str = EVIL) -> Topology:
@@ -93,27 +92,25 @@ def test_gexf_is_read_by_networkx(topology: Topology) -> None:
 
 def test_gexf_follows_the_rules_of_its_schema(topology: Topology) -> None:
     root = ElementTree.fromstring("".join(write_gexf(topology)).encode())
-    assert (root.tag, root.get("version")) == (f"{GEXF}gexf", "1.2")
-    [graph] = root.findall(f"{GEXF}graph")
+    assert faults(root) == []
+    assert len(list(root.iter(f"{GEXF}node"))) == len(topology.nodes)
+    assert len(list(root.iter(f"{GEXF}edge"))) == len(topology.edges)
+    assert all(node.get("label") for node in root.iter(f"{GEXF}node"))
+    assert f"change {topology.sequence}" in (root.findtext(f"{GEXF}meta/{GEXF}description") or "")
+    graph = root.find(f"{GEXF}graph")
+    assert graph is not None
     assert (graph.get("defaultedgetype"), graph.get("mode")) == ("undirected", "static")
-    declared: dict[str, dict[str, str]] = {}
-    for attributes in graph.findall(f"{GEXF}attributes"):
-        items = attributes.findall(f"{GEXF}attribute")
-        assert attributes.get("class") in {"node", "edge"}
-        declared[attributes.attrib["class"]] = {item.attrib["id"]: item.attrib["type"] for item in items}
-        assert len({item.attrib["title"] for item in items}) == len(items)
-    kinds = {kind for types in declared.values() for kind in types.values()}
-    assert kinds <= {"integer", "long", "double", "float", "boolean", "string", "anyURI", "liststring"}
-    nodes, edges = graph.findall(f"{GEXF}nodes/{GEXF}node"), graph.findall(f"{GEXF}edges/{GEXF}edge")
-    ids = [node.attrib["id"] for node in nodes]
-    assert len(set(ids)) == len(ids) == len(topology.nodes)
-    assert all(node.attrib["label"] for node in nodes)
-    assert len({edge.attrib["id"] for edge in edges}) == len(edges) == len(topology.edges)
-    assert all({edge.attrib["source"], edge.attrib["target"]} <= set(ids) for edge in edges)
-    for what, elements in (("node", nodes), ("edge", edges)):
-        for element in elements:
-            values = element.findall(f"{GEXF}attvalues/{GEXF}attvalue")
-            assert all(value.attrib["for"] in declared[what] and "value" in value.attrib for value in values)
+
+
+def test_the_rules_find_what_is_wrong() -> None:
+    text = "".join(write_gexf(two_hosts().topology(3)))
+    for right, wrong in (
+        ('mode="static">\n    <attributes', 'mode="static" name="x">\n    <attributes'), ('r="68"', 'r="256"'),
+        ('type="string"', 'type="text"'), ("<nodes>", "<nodes><graph/>"), ('value="12.0"', 'value="-1"'),
+        ('source="', 'source="x'), ('id="1" source', 'id="0" source'), ("</attvalues>", "<viz:size/></attvalues>"),
+    ):  # fmt: skip
+        assert right in text
+        assert faults(ElementTree.fromstring(text.replace(right, wrong, 1).encode())), wrong
 
 
 def test_dot_is_read_by_graphviz(topology: Topology) -> None:

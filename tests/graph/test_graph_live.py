@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from tests.graph.graph_fleets import FleetRows, links, two_hosts, uuid_of
 from topology.graph.live import LiveTopology
-from topology.graph.nodes import HostNode, Links, UplinkNode, VnicNode
+from topology.graph.nodes import BridgeNode, HostNode, Links, NetworkNode, TunnelNode, UplinkNode, VnicNode
 
 HOSTS = st.sampled_from(["kvm01", "kvm02", "kvm03"])
 NETWORKS = st.sampled_from(["lan", "backend", "local"])
@@ -145,6 +146,54 @@ def test_uplinks_have_the_state_of_their_interface() -> None:
     topology = fleet.topology(links={"kvm01": Links({}, {"ens224": "down"}), "gone": Links({})})
     states = {n.host: n.state for n in topology.nodes.values() if isinstance(n, UplinkNode)}
     assert states == {"kvm01": "down", "kvm02": "unknown"}
+    topology = fleet.topology(links={"kvm01": Links({}, {}), "kvm02": Links({}, {"ens224": "unknown"})})
+    states = {n.host: n.state for n in topology.nodes.values() if isinstance(n, UplinkNode)}
+    assert states == {"kvm01": "missing", "kvm02": "unknown"}
+
+
+def standing(fleet: FleetRows, host: str, link: Links | None) -> dict[str, tuple[str, Any]]:
+    """State and ports of the host's bridges and its tunnels' end."""
+    nodes = fleet.topology(links={host: link} if link is not None else {}).nodes
+    own = [node for node in nodes.values() if getattr(node, "host", None) == host]
+    found = {node.name: (node.state, node.patch_ports) for node in own if isinstance(node, BridgeNode)}
+    [tunnel] = [node for node in own if isinstance(node, TunnelNode)]
+    return found | {"tunnel": (tunnel.state, tunnel.ports)}
+
+
+def test_bridges_and_tunnels_are_what_the_hosts_ovsdb_has() -> None:
+    fleet = two_hosts()
+    pair, whole = ("fs-int1", "fs-ext1"), links(fleet)["kvm01"]
+    has = dict(whole.interfaces or {})
+    assert standing(fleet, "kvm01", None) == {
+        "br-int": ("unknown", ()), "fs-up1": ("unknown", pair), "tunnel": ("unknown", ())}  # fmt: skip
+    right = {"br-int": ("up", ()), "fs-up1": ("up", pair), "tunnel": ("up", ("vxlan", "geneve", "gre"))}
+    assert {n: (s, sorted(p)) for n, (s, p) in standing(fleet, "kvm01", whole).items()} == {
+        n: (s, sorted(p)) for n, (s, p) in right.items()}  # fmt: skip
+    for wrong, name, state in (
+        ({"interfaces": has | {"fs-ext1": "missing"}}, "fs-up1", "degraded"),
+        ({"bridges": {"br-int"}}, "fs-up1", "missing"),
+        ({"bridges": {"fs-up1"}}, "br-int", "missing"),
+        ({"interfaces": has | {"fs-geneve": "missing"}}, "tunnel", "missing"),
+        ({"interfaces": {n: s for n, s in has.items() if n != "fs-geneve"}}, "tunnel", "missing"),
+        ({"interfaces": has | {"fs-geneve": "unknown"}}, "tunnel", "unknown"),
+    ):
+        found = standing(fleet, "kvm01", replace(whole, **wrong))
+        assert found.pop(name)[0] == state
+        assert {each for each, _ in found.values()} == {"up"}
+    found = standing(fleet, "kvm01", replace(whole, interfaces={n: s for n, s in has.items() if n != "fs-gre"}))
+    assert (found["tunnel"][0], set(found["tunnel"][1])) == ("up", {"geneve", "vxlan"})
+
+
+def test_networks_are_what_the_hosts_libvirts_have() -> None:
+    def states(**has: set[str] | None) -> dict[str, tuple[str, tuple[str, ...]]]:
+        nodes = two_hosts().topology(links={host: Links({}, networks=names) for host, names in has.items()}).nodes
+        return {n.name: (n.state, n.missing_on) for n in nodes.values() if isinstance(n, NetworkNode)}
+
+    every = {"lan", "backend", "local"}
+    assert set(states(kvm01=None).values()) == {("unknown", ())}
+    assert set(states(kvm01=every, kvm02=None, gone=set()).values()) == {("up", ())}
+    assert states(kvm01=every, kvm02={"lan"}, kvm03={"lan", "local"}) == {
+        "lan": ("up", ()), "backend": ("degraded", ("kvm02", "kvm03")), "local": ("degraded", ("kvm02",))}  # fmt: skip
 
 
 def test_what_is_kept_out_is_plugged_in_and_no_member() -> None:

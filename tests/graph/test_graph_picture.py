@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import get_args
 from xml.etree import ElementTree
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from controller.model.port import PortState
 from tests.graph.graph_fleets import FleetRows, links, many, two_hosts
-from topology.graph.nodes import GuestNode, NetworkNode, VnicNode
+from topology.graph.nodes import GuestNode, Heard, Links, NetworkNode, UplinkNode, VnicNode
 from topology.graph.picture.boxes import COLUMN, SIGNS, boxes
 from topology.graph.picture.plan import lanes, plan
 from topology.graph.picture.svg import write_svg
@@ -31,10 +33,28 @@ def crowded() -> Topology:
     return fleet.topology(2, links(fleet))
 
 
+def wired(hosts: int, guests: int, networks: int) -> Topology:
+    """Hosts of which each uplink hears a switch, by its own port."""
+    fleet = many(hosts, guests, networks)
+    return fleet.topology(3, wired_links(fleet))
+
+
+def wired_links(fleet: FleetRows) -> dict[str, Links]:
+    return {
+        name: replace(link, heard={
+            physical: [Heard("00:1b:21:00:00:01", f"Gi1/0/{number}-{physical}", name, "leaf1", "a switch", None, 121)]
+            for physical in fleet.hosts[name].uplinks
+        })
+        for number, (name, link) in enumerate(links(fleet).items(), 1)
+    }  # fmt: skip
+
+
 FLEETS = {
-    "one": two_hosts().topology(1, links(two_hosts())),
+    "two": wired(2, 10, 4),
+    "three": two_hosts().topology(1, links(two_hosts())),
+    "five": wired(5, 30, 6),
     "crowded": crowded(),
-    "fifty": many(50, 300, 14).topology(3, links(many(50, 300, 14))),
+    "fifty": wired(50, 300, 14),
     "nothing": FleetRows().topology(0),
 }
 
@@ -81,6 +101,7 @@ def test_nothing_lies_on_something_else(topology: Topology) -> None:
             assert y > placed.y + placed.height
         ends = [x + tab.width for tab, x, _ in placed.wires]
         assert all(end <= after for end, (_, after, _) in zip(ends, placed.wires[1:], strict=False))
+        assert all(end <= placed.x + placed.box.width for end in ends)
     levels = sorted({run.y for run in grid.runs})
     assert all(after - before >= 15 for before, after in pairwise(levels))
 
@@ -107,9 +128,43 @@ def test_what_needs_a_look_is_said() -> None:
     assert "needs a look: 1 host degraded, 1 uplink down, 1 vNIC quarantined" in texts
     assert {"degraded: libvirt down", "on no host", "physical network · 2 uplinks, 1 down"} <= texts
     assert "Connection refused" in titles(root)
+    gone = links(fleet)
+    gone["kvm01"] = replace(gone["kvm01"], bridges={"br-int"}, networks={"lan", "local"})
+    del gone["kvm02"].interfaces["fs-geneve"]  # type: ignore[attr-defined]
+    root = drawn(fleet.topology(1, gone))
+    texts = {element.text for element in root.iter(f"{SVG}text")}
+    assert "needs a look: 1 bridge missing, 1 network degraded, 1 tunnel missing, 1 vNIC quarantined" in texts
+    assert {"underlay · 3 ends, 1 down", "not on kvm01"} <= texts
+    assert "bridge fs-up1: missing" in titles(root)
     calm = FleetRows()
     calm.host("kvm01", 1)
     assert "everything is up and switched" in {e.text for e in drawn(calm.topology(1, links(calm))).iter(f"{SVG}text")}
+
+
+@pytest.mark.parametrize("name", ["two", "five", "fifty"])
+def test_each_uplink_tells_the_switch_and_port_at_its_other_end(name: str) -> None:
+    topology = FLEETS[name]
+    tabs = [tab for box in boxes(topology) for tab in box.tabs]
+    uplinks = [node for node in topology.nodes.values() if isinstance(node, UplinkNode)]
+    heard = [tab for tab in tabs if tab.hears]
+    assert len(heard) == len(uplinks)
+    texts = Counter(element.text for element in drawn(topology).iter(f"{SVG}text"))
+    assert not Counter(tab.hears for tab in heard) - texts
+    whole = {edge.port for edge in topology.edges.values() if edge.relation == "hears"}
+    for tab in heard:
+        head, _, tail = tab.hears.partition("…")
+        assert any(f"leaf1 {port}".startswith(head) and (port or "").endswith(tail) for port in whole), tab.hears
+
+
+def test_an_uplink_that_hears_many_names_a_switch_and_counts_the_others() -> None:
+    fleet = two_hosts()
+    found = links(fleet)
+    switch = Heard("00:1b:21:00:00:01", "Gi1/0/1", "", "sw1", "", None, 121)
+    others = [Heard(f"x/{n}", "", "", "", "", None, 121) for n in range(2)]
+    known = Heard("fleet/kvm02", "ens224", "", "kvm02", "", None, 121, ("kvm02", "physnet1"))
+    found["kvm01"] = replace(found["kvm01"], heard={"physnet1": [known, *others, switch]})
+    told = {tab.hears for box in boxes(fleet.topology(1, found)) for tab in box.tabs}
+    assert told == {"", "sw1 Gi1/0/1 +3", "kvm01/ens224"}
 
 
 @settings(max_examples=80, deadline=None)

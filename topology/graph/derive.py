@@ -14,7 +14,7 @@ from controller.model.host import HostSpec
 from controller.model.kinds import network_mtu
 from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, PortGroup, network_uuid
 from controller.model.port import PortSpec, PortStatus
-from controller.ovsdb.wanted import datapath_id, uplink_bridge
+from controller.ovsdb.wanted import datapath_id, patch_pair, uplink_bridge
 from topology.graph.nodes import (
     BridgeNode,
     Edge,
@@ -94,8 +94,9 @@ def host_part(name: str, rows: GraphRows) -> Part:
             continue  # the row is there before its number only when somebody edited the store by hand
         outer, port = node_id("bridge", name, uplink_bridge(uplink_number)), node_id("uplink", name, physical)
         part.nodes[outer] = BridgeNode(
-            host=name, name=uplink_bridge(uplink_number), role="uplink", datapath_type=spec.datapath_type
-        )
+            host=name, name=uplink_bridge(uplink_number), role="uplink", datapath_type=spec.datapath_type,
+            patch_ports=patch_pair(uplink_number),
+        )  # fmt: skip
         part.nodes[port] = UplinkNode(host=name, interface=uplink.interface, physical_network=physical)
         part.join(host, outer, Edge(relation="has"))
         part.join(inner, outer, Edge(relation="patch"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from controller.model.host import HostSpec, Uplink
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import PortSpec, PortStatus
+from controller.ovsdb.wanted import patch_pair, tunnel_port, uplink_bridge
+from controller.pipeline.ports import TUNNEL_PORTS
 from topology.graph.derive import GraphRows
 from topology.graph.live import LiveTopology
 from topology.graph.nodes import Heard, Links
@@ -17,6 +19,9 @@ _NETWORKS = {
         portgroups={"office": PortGroup(vlan=10), "guests": PortGroup(vlan=20), "router": PortGroup(trunk=(10, 20))},
     ),
 }  # fmt: skip
+
+_BRIDGES = ("br-int", uplink_bridge(1))
+_INTERFACES = dict.fromkeys(("ens224", *patch_pair(1), *map(tunnel_port, TUNNEL_PORTS)), "up")
 
 # guest, host, network, portgroup, and what is amiss: state and reason
 _VNICS = (
@@ -42,11 +47,12 @@ def example() -> Topology:
     numbers = {name: number for number, name in enumerate(hosts, 1)}
     live.update(GraphRows(hosts, {}, _NETWORKS, {"db3-backend": waits}, ports, numbers, {"physnet1": 1}))
     up = {"openflow": ("up", ""), "ovsdb": ("up", ""), "libvirt": ("up", "")}
-    links = {name: Links(up, {"ens224": "up"}) for name in hosts}
+    links = {}
     for number, name in enumerate(("kvm01", "kvm02"), 1):
         port = Heard("00:1b:21:00:00:01", f"Gi1/0/{number}", name, "sw1", "the switch of the rack", None, 121)
-        links[name] = Links(up, {"ens224": "up"}, {"physnet1": [port]})
-    links["kvm03"] = Links(up | {"libvirt": ("down", "Connection refused")}, {"ens224": "down"})
+        links[name] = Links(up, _INTERFACES, {"physnet1": [port]}, _BRIDGES, set(_NETWORKS))
+    away = up | {"libvirt": ("down", "Connection refused")}
+    links["kvm03"] = Links(away, _INTERFACES | {"ens224": "down"}, {}, _BRIDGES)
     return live.snapshot(42, links)
 
 

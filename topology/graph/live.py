@@ -20,6 +20,7 @@ from topology.graph.derive import (
     shared_part,
 )
 from topology.graph.nodes import DeviceNode, Edge, EdgeKey, HostNode, Links, Node, UplinkNode, edge_key, node_id
+from topology.graph.standing import networks_on, standing
 from topology.graph.topology import Topology
 
 _PLAIN = re.compile(r"[A-Za-z0-9 .:/_+@-]+")
@@ -71,9 +72,8 @@ class LiveTopology:
                     openflow=states.get("openflow"), ovsdb=states.get("ovsdb"), libvirt=states.get("libvirt"),
                 )  # fmt: skip
             part = self._parts.get(("host of the fleet", host))
-            for name, uplink in part.nodes.items() if part is not None and link.interfaces else ():
-                if isinstance(uplink, UplinkNode):
-                    nodes[name] = replace(uplink, state=link.interfaces.get(uplink.interface, uplink.state))
+            nodes |= standing(part.nodes, link) if part is not None else {}
+        nodes |= networks_on(nodes, links)
         for host, link in links.items():
             _hear(host, link, nodes, edges)
         return Topology(sequence, nodes, edges)

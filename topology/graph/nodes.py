@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -63,6 +63,12 @@ class BridgeNode:
     name: str = about("of the bridge")
     role: Literal["integration", "uplink"] = about("integration: guests are plugged in; uplink: holds one interface")
     datapath_type: str = about("system or netdev")
+    patch_ports: tuple[str, ...] = about("of an uplink's bridge: the pair that joins it to the integration bridge", ())
+    state: str = about(
+        "as the host's OVSDB tells: up; degraded: a patch port of it is not there; missing: this fleet has no such "
+        "bridge there",
+        UNKNOWN,
+    )
 
     @property
     def label(self) -> str:
@@ -77,7 +83,7 @@ class UplinkNode:
     host: str = about("the Host's name")
     interface: str = about("of the host")
     physical_network: str = about("where it leads")
-    state: str = about("up, down or missing, as OVSDB tells of the interface", UNKNOWN)
+    state: str = about("up, down or missing, as the host's OVSDB tells of the interface", UNKNOWN)
 
     @property
     def label(self) -> str:
@@ -104,6 +110,8 @@ class TunnelNode:
     host: str = about("the Host's name")
     type: str = about("in which encapsulation others reach it: geneve, vxlan or gre")
     address: str = about("its tunnel_ip")
+    state: str = about("up or missing, as the host's OVSDB tells of the port of this type", UNKNOWN)
+    ports: tuple[str, ...] = about("encapsulations whose ports are there: the others' frames come and go by those", ())
 
     @property
     def label(self) -> str:
@@ -134,6 +142,10 @@ class NetworkNode:
     vlans: tuple[int, ...] = about("its VLANs; 0 is the untagged one", ())
     mtu: int | None = about("bytes of an IP packet", None)
     uuid: str = about("of the libvirt network on every host")
+    state: str = about(
+        "up: every libvirt that answers has it running; degraded: some have not; unknown: none answers", UNKNOWN
+    )
+    missing_on: tuple[str, ...] = about("Hosts whose libvirt has it not, or otherwise than wanted", ())
 
     @property
     def label(self) -> str:
@@ -238,12 +250,15 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """What no row says of a host: how its connections stand at this moment, part → (state, reason), its uplinks'
-    interfaces, name → up, down or missing, and what the uplinks hear, by physical network."""
+    """What no row says of a host: how its connections stand at this moment, part → (state, reason); what its OVSDB has
+    of ours, interfaces with their state (up, down, missing, unknown) and bridges; the networks of ours that its libvirt
+    has as wanted; and what its uplinks hear, by physical network. None: nobody can tell."""
 
     parts: Mapping[str, tuple[str, str]]
-    interfaces: Mapping[str, str] = field(default_factory=dict)
+    interfaces: Mapping[str, str] | None = None
     heard: Mapping[str, Sequence[Heard]] = field(default_factory=dict)
+    bridges: Collection[str] | None = None
+    networks: Collection[str] | None = None
 
     @property
     def state(self) -> str:

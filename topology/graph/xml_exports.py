@@ -64,7 +64,9 @@ def write_gexf(topology: Topology) -> Iterator[str]:
     bare = [{name: value for name, value in about.items() if name != "label"} for _, about in nodes]
     yield f'{_HEAD}<gexf xmlns="{_GEXF}" xmlns:viz="{_GEXF}/viz" {_XSI} '
     yield f'xsi:schemaLocation="{_GEXF} {_GEXF}/gexf.xsd" version="1.2">\n'
-    yield '  <graph defaultedgetype="undirected" mode="static" name="fleetswitch">\n'
+    yield "  <meta>\n    <creator>fleetswitch</creator>\n"
+    yield f"    <description>the fleet as of change {topology.sequence}</description>\n  </meta>\n"
+    yield '  <graph defaultedgetype="undirected" mode="static">\n'
     keys: dict[str, dict[str, str]] = {}
     for what, found in (("node", bare), ("edge", [each for _, each in edges])):
         keys[what] = {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from topology.graph.nodes import GuestNode, HostNode, TunnelNode, UplinkNode, VnicNode, node_id
+from topology.graph.nodes import BridgeNode, DeviceNode, GuestNode, HostNode, TunnelNode, UplinkNode, VnicNode, node_id
 from topology.graph.picture.text import fit, natural, one_line, width
 from topology.graph.topology import Topology
 
@@ -16,7 +16,8 @@ COLUMN = 300.0
 HEAD, LINE, PAD, TAB, GAP = 28.0, 18.0, 10.0, 20.0, 18.0
 _SHORT, _LONG = 84.0, 172.0  # room for the names of a host's guests, at least and at most
 
-CHIP_SIZE, NAME_SIZE = 10.0, 11.5
+CHIP_SIZE, NAME_SIZE, HEARS_SIZE = 10.0, 11.5, 9.0
+TAB_EDGE, TAB_GAP = 10.0, 6.0
 _SPACE = 4.0
 _ROWS = 22  # of a column; a host with more gets several
 _MOST_COLUMNS = 4
@@ -61,12 +62,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Tab:
-    """Where a host's wire to a lane begins."""
+    """Where a host's wire to a lane begins. ``hears`` is what stands at the other end, as far as it tells by LLDP."""
 
     text: str
     lane: str
     state: str
     title: str
+    hears: str = ""
 
     @property
     def bad(self) -> bool:
@@ -74,7 +76,14 @@ class Tab:
 
     @property
     def width(self) -> float:
-        return width(self.text, CHIP_SIZE) + 14 + (13 if self.bad else 0)
+        own = width(self.text, CHIP_SIZE) + (13 if self.bad else 0)
+        return max(own, width(self.hears, HEARS_SIZE)) + 14
+
+    def within(self, room: float) -> Tab:
+        """As much of it as fits."""
+        left = room - 14
+        text = fit(self.text, left - (13 if self.bad else 0), CHIP_SIZE)
+        return replace(self, text=text, hears=fit(self.hears, left, HEARS_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,12 @@ class Box:
     @property
     def height(self) -> float:
         tallest = max((sum(row.height for row in column) for column in self.columns), default=0)
-        return HEAD + PAD + max(tallest, LINE) + PAD + (TAB if self.tabs else 0)
+        return HEAD + PAD + max(tallest, LINE) + PAD + self.tab_height
+
+    @property
+    def tab_height(self) -> float:
+        """Of all tabs: two lines where something is heard."""
+        return 0 if not self.tabs else TAB + (HEARS_SIZE + 2 if any(tab.hears for tab in self.tabs) else 0)
 
 
 def boxes(topology: Topology) -> list[Box]:
@@ -105,15 +119,26 @@ def boxes(topology: Topology) -> list[Box]:
     hosts = sorted((n for n in topology.nodes.values() if isinstance(n, HostNode)), key=lambda n: natural(n.name))
     known = {host.name for host in hosts}
     stray = [row for name, some in rows.items() if name not in known for row in some]
-    found = [
-        Box(host.name, host.state, _note(host), _host_title(host), _columns(rows.get(host.name, ())),
-            _tabs(topology, host.name))
-        for host in hosts
-    ]  # fmt: skip
+    found = [_box(topology, host, _columns(rows.get(host.name, ()))) for host in hosts]
     if stray:
         about = "Registered vNICs of guests that run on no host of the fleet"
         found.append(Box("on no host", "", "", about, _columns(sorted(stray, key=_row_order)), ()))
     return found
+
+
+def _box(topology: Topology, host: HostNode, columns: tuple[tuple[Row, ...], ...]) -> Box:
+    box = Box(host.name, host.state, _note(host), _host_title(topology, host), columns, ())
+    return replace(box, tabs=_side_by_side(_tabs(topology, host.name), box.width - 2 * TAB_EDGE))
+
+
+def _side_by_side(tabs: Sequence[Tab], room: float) -> tuple[Tab, ...]:
+    """The tabs in the width of their box: those that need more than their part of what is left are cut."""
+    found: dict[int, Tab] = {}
+    left = room - TAB_GAP * (len(tabs) - 1)
+    for number in sorted(range(len(tabs)), key=lambda number: tabs[number].width):
+        found[number] = tabs[number].within(left / (len(tabs) - len(found)))
+        left -= found[number].width
+    return tuple(found[number] for number in range(len(tabs)))
 
 
 def _rows(topology: Topology) -> dict[str, list[Row]]:
@@ -173,30 +198,39 @@ def _columns(rows: Sequence[Row]) -> tuple[tuple[Row, ...], ...]:
     return tuple(tuple(rows[n * size : (n + 1) * size]) for n in range(count))
 
 
-def _tabs(topology: Topology, host: str) -> tuple[Tab, ...]:
+def _tabs(topology: Topology, host: str) -> list[Tab]:
     """Uplinks in the order of their physical networks, then the tunnels."""
-    bridges = [name for name in topology.near(node_id("host", host)) if name.startswith("bridge:")]
+    bridges = [node_id("bridge", host, bridge.name) for bridge in _bridges(topology, host)]
     ends = {name for bridge in bridges for name in topology.near(bridge) if name.startswith(("uplink:", "tunnel:"))}
     found = []
     for name in sorted(ends, key=lambda end: (end.startswith("tunnel:"), natural(end))):
         node, lane = topology.nodes[name], _lane(topology, name)
         if isinstance(node, UplinkNode):
-            title = "\n".join(
-                (f"uplink {node.interface} to {node.physical_network}: {node.state}", *_hears(topology, name))
-            )
-            found.append(Tab(one_line(node.interface), lane, node.state, title))
+            said = f"uplink {node.interface} to {node.physical_network}: {node.state}"
+            title = "\n".join((said, *(f"hears {each}" for each in _hears(topology, name, ", port "))))
+            found.append(Tab(one_line(node.interface), lane, node.state, title, _heard(topology, name)))
         elif isinstance(node, TunnelNode):
-            title = f"others reach {host} by {node.type} at {node.address}"
-            found.append(Tab(fit(f"{node.type} {node.address}", 150, CHIP_SIZE), lane, "", title))
-    return tuple(tab for tab in found if tab.lane)
+            title = f"others reach {host} by {node.type} at {node.address}: {node.state}"
+            found.append(Tab(one_line(f"{node.type} {node.address}"), lane, node.state, title))
+    return [tab for tab in found if tab.lane]
 
 
-def _hears(topology: Topology, uplink: str) -> list[str]:
-    """What an uplink has heard, a line each."""
-    found = [
-        (topology.nodes[near].label, edge) for near, edge in topology.near(uplink).items() if edge.relation == "hears"
-    ]
-    return sorted(one_line(f"hears {label}{f', port {edge.port}' if edge.port else ''}") for label, edge in found)
+def _bridges(topology: Topology, host: str) -> list[BridgeNode]:
+    near = (topology.nodes[name] for name in topology.near(node_id("host", host)))
+    return sorted((node for node in near if isinstance(node, BridgeNode)), key=lambda bridge: bridge.name)
+
+
+def _hears(topology: Topology, uplink: str, separator: str) -> list[str]:
+    """What an uplink has heard, devices first, each with its port behind the separator."""
+    heard = [(topology.nodes[near], edge) for near, edge in topology.near(uplink).items() if edge.relation == "hears"]
+    heard.sort(key=lambda pair: (not isinstance(pair[0], DeviceNode), pair[0].label, pair[1].port or ""))
+    return [one_line(node.label + (f"{separator}{edge.port}" if edge.port else "")) for node, edge in heard]
+
+
+def _heard(topology: Topology, uplink: str) -> str:
+    """The same in a word or two: a wire to a switch has one neighbour."""
+    found = _hears(topology, uplink, " ")
+    return f"{found[0]}{f' +{len(found) - 1}' if len(found) > 1 else ''}" if found else ""
 
 
 def _lane(topology: Topology, end: str) -> str:
@@ -212,9 +246,10 @@ def _note(host: HostNode) -> str:
     return ", ".join(f"{name} {state}" for name, state in parts.items() if state not in (None, "up"))
 
 
-def _host_title(host: HostNode) -> str:
+def _host_title(topology: Topology, host: HostNode) -> str:
     parts = {"OpenFlow": host.openflow, "OVSDB": host.ovsdb, "libvirt": host.libvirt}
     lines = [f"host {host.name}: {host.state}", *(f"{name} {state}" for name, state in parts.items() if state)]
+    lines += [f"bridge {bridge.name}: {bridge.state}" for bridge in _bridges(topology, host.name)]
     return "\n".join(filter(None, (*lines, host.reason, f"datapath id {host.datapath_id}")))
 
 

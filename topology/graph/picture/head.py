@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from topology.graph.nodes import HostNode, NetworkNode, UplinkNode, VnicNode
+from topology.graph.nodes import BridgeNode, HostNode, NetworkNode, TunnelNode, UplinkNode, VnicNode
 from topology.graph.picture.boxes import Chip
 from topology.graph.picture.canvas import Canvas
 from topology.graph.picture.chips import draw_chip
@@ -45,6 +45,8 @@ def _amiss(topology: Topology) -> list[str]:
                 counts[f"host {node.state}"] += 1
             case UplinkNode(state="down" | "missing"):
                 counts[f"uplink {node.state}"] += 1
+            case BridgeNode(state="missing" | "degraded") | TunnelNode(state="missing") | NetworkNode(state="degraded"):
+                counts[f"{node.kind} {node.state}"] += 1
             case VnicNode(state="quarantined" | "pending" | "down"):
                 counts[f"vNIC {node.state}"] += 1
             case VnicNode(state="active") if node.reason:
@@ -70,14 +72,24 @@ def draw_cards(canvas: Canvas, topology: Topology, colours: Mapping[str, str], w
             continue
         x = MARGIN + number % across * (_CARD + 12)
         y = 88 + number // across * (_CARD_HEIGHT + 8)
-        with canvas.group(f"network {name}\nmode {node.mode}, span {node.span}\nMTU {node.mtu}\n{node.uuid}"):
+        lacking = f"\nnot as wanted in the libvirt of {', '.join(node.missing_on)}" if node.missing_on else ""
+        title = (
+            f"network {name}: {node.state}\nmode {node.mode}, span {node.span}\nMTU {node.mtu}\n{node.uuid}{lacking}"
+        )
+        with canvas.group(title):
             canvas.rect(x, y, _CARD, _CARD_HEIGHT, 'class="box"', 5)
             canvas.rect(x, y, 8, _CARD_HEIGHT, f'fill="{colours[name]}"', 3)
             count = f"{members[name]} vNIC{'' if members[name] == 1 else 's'}"
             room = _CARD - 24 - width(count, 10.5)
             canvas.text(x + 16, y + 15, fit(name, room, 12.5, True), 12.5, style='font-weight="700"')
             canvas.text(x + _CARD - 8, y + 15, count, 10.5, "soft", 'text-anchor="end"')
-            canvas.text(x + 16, y + 29, fit(_about(node), _CARD - 24, 10.5), 10.5, "soft")
+            about = f"not on {_some(node.missing_on)}" if node.missing_on else _about(node)
+            kind = "bad" if node.missing_on else "soft"
+            canvas.text(x + 16, y + 29, fit(about, _CARD - 24, 10.5), 10.5, kind)
+
+
+def _some(hosts: Sequence[str]) -> str:
+    return hosts[0] if len(hosts) == 1 else f"{len(hosts)} hosts"
 
 
 def _about(node: NetworkNode) -> str:

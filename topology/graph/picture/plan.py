@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from topology.graph.nodes import NetworkNode, PhysicalNode, UnderlayNode, node_id
-from topology.graph.picture.boxes import COLUMN, GAP, Box, Tab
+from topology.graph.picture.boxes import COLUMN, GAP, TAB_EDGE, TAB_GAP, Box, Tab
 from topology.graph.picture.text import fit, natural, width
 from topology.graph.topology import Topology
 
@@ -125,10 +125,10 @@ def plan(found: Sequence[Box], known: Sequence[Lane], top: float, least: float) 
 def _wires(box: Box, x: float, levels: dict[str, float]) -> list[tuple[Tab, float, float]]:
     """Each tab with the x of its wire."""
     found = []
-    at = x + 10
+    at = x + TAB_EDGE
     for tab in box.tabs:
         found.append((tab, at + 9, levels[tab.lane]))
-        at += tab.width + 6
+        at += tab.width + TAB_GAP
     return found
 
 

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from topology.graph.picture.boxes import CHIP_SIZE, COLUMN, GAP, HEAD, LINE, NAME_SIZE, PAD, TAB, Box, Row, Tab, boxes
+from topology.graph.picture.boxes import (
+    CHIP_SIZE,
+    COLUMN,
+    GAP,
+    HEAD,
+    HEARS_SIZE,
+    LINE,
+    NAME_SIZE,
+    PAD,
+    TAB,
+    Box,
+    Row,
+    Tab,
+    boxes,
+)
 from topology.graph.picture.canvas import Canvas
 from topology.graph.picture.chips import draw_chip
 from topology.graph.picture.head import draw_cards, draw_head, draw_legend, head_height
@@ -57,7 +71,7 @@ def _draw_box(canvas: Canvas, placed: Placed, colours: Mapping[str, str]) -> Non
     if not any(box.columns):
         canvas.text(x + 14, y + HEAD + PAD + 12, "no guests", NAME_SIZE, "soft")
     for tab, at, _ in placed.wires:
-        _draw_tab(canvas, tab, at, y + placed.height)
+        _draw_tab(canvas, tab, at, y + placed.height, box.tab_height)
 
 
 def _draw_state(canvas: Canvas, box: Box, x: float, y: float) -> float:
@@ -75,15 +89,17 @@ def _draw_state(canvas: Canvas, box: Box, x: float, y: float) -> float:
     return left - 8
 
 
-def _draw_tab(canvas: Canvas, tab: Tab, wire: float, bottom: float) -> None:
-    x = wire - 9
+def _draw_tab(canvas: Canvas, tab: Tab, wire: float, bottom: float, high: float) -> None:
+    x, line = wire - 9, bottom - high + TAB - 5.5
     with canvas.group(tab.title):
-        canvas.rect(x, bottom - TAB + 2, tab.width, TAB - 2, 'class="f-head"', 4)
+        canvas.rect(x, bottom - high + 2, tab.width, high - 2, 'class="f-head"', 4)
         inset = 6.0
         if tab.bad:
-            canvas.sign("cross", x + 6, bottom - TAB + 6.5, 8.5, "bad")
+            canvas.sign("cross", x + 6, line - 8, 8.5, "bad")
             inset += 13
-        canvas.text(x + inset, bottom - 5.5, tab.text, CHIP_SIZE, "bad" if tab.bad else "soft")
+        canvas.text(x + inset, line, tab.text, CHIP_SIZE, "bad" if tab.bad else "soft")
+        if tab.hears:
+            canvas.text(x + 6, bottom - 5.5, tab.hears, HEARS_SIZE, "wire")
 
 
 def _draw_row(canvas: Canvas, row: Row, x: float, y: float, colours: Mapping[str, str]) -> None:
