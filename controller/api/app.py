@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from functools import cache
 from http import HTTPStatus
 
-from flask import Flask, jsonify
+from flask import Flask, Response, jsonify
 from flask.typing import ResponseReturnValue
 
 from controller.api import guard, problems
@@ -47,8 +49,12 @@ def create_app(call: Call, operations: Operations) -> Flask:
         found = health()
         return jsonify(asdict(found)), HTTPStatus.OK if found.ready else HTTPStatus.SERVICE_UNAVAILABLE
 
+    @cache
+    def made(of: str) -> str:
+        return json.dumps(openapi(endpoints, of))
+
     def document() -> ResponseReturnValue:
-        return jsonify(openapi(endpoints, health().version))
+        return Response(made(health().version), content_type="application/json")
 
     endpoints = [
         *Routes(call, operations).endpoints(),

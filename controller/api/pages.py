@@ -14,6 +14,12 @@ from controller.api.queries import DEFAULT_ITEMS, Query
 _CHUNK = 200  # items that are encoded at once; json holds the interpreter, and the controller's loop needs it too
 
 
+def flat(value: Any) -> dict[str, Any]:
+    """A dataclass as ``asdict`` has it, with what is inside as it is: to copy that takes longer than all the rest of a
+    long answer."""
+    return {name: getattr(value, name) for name in type(value).__dataclass_fields__}
+
+
 def page(
     items: Sequence[dict[str, Any]], query: Query, most: int | None = DEFAULT_ITEMS, sequence: int | None = None
 ) -> Response:

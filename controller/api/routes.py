@@ -20,7 +20,7 @@ from controller.api.bodies import read_document, read_documents, read_targets
 from controller.api.endpoints import PREFIX, Endpoint, plural
 from controller.api.guard import through
 from controller.api.operations import Applied, Listing, Operations, Unconfirmed
-from controller.api.pages import page
+from controller.api.pages import flat, page
 from controller.api.problems import Refused
 from controller.api.queries import Parameter, Query, read_if_match, read_query, select
 from controller.api.reading import ReadingRoutes
@@ -149,7 +149,7 @@ class Routes:
     def doctor(self) -> ResponseReturnValue:
         query = read_query(_DOCTOR)
         given = query.texts()
-        found = [asdict(finding) for finding in self._call(self._operations.doctor(given.pop("host", None)))]
+        found = [*map(flat, self._call(self._operations.doctor(given.pop("host", None))))]
         return page(select(found, given), query)
 
     def _change(self, query: Query, change: Callable[[], Coroutine[Any, Any, Applied]]) -> ResponseReturnValue:

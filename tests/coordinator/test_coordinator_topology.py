@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from coordinated import NAME, WEB1, coordinated, hosts_thread, plug, unplug
-from ovsdb_servers import idl_thread, run, until, vswitch
+from ovsdb_servers import Server, idl_thread, run, until, vswitch
 from plugs_in import PlugsIn
 
 from controller.store.rows import Change
@@ -70,6 +70,10 @@ def test_it_follows_the_rows_and_the_connections(tmp_path: Path) -> None:
     run(main())
 
 
+def vsctl(server: Server, *what: str) -> None:
+    subprocess.run(["ovs-vsctl", "--no-wait", "--timeout=10", f"--db={server.remote}", *what], check=True)
+
+
 def standing(topology: Topology) -> dict[str, str]:
     return {n.label: n.state for n in topology.nodes.values() if isinstance(n, (BridgeNode, TunnelNode))}
 
@@ -77,15 +81,14 @@ def standing(topology: Topology) -> dict[str, str]:
 def test_what_a_host_does_not_have_stands_there_as_missing(tmp_path: Path) -> None:
     async def main() -> None:
         with vswitch(tmp_path / "kvm1") as server, hosts_thread() as connect:
-            command = ["ovs-vsctl", "--no-wait", "--timeout=10", f"--db={server.remote}"]
-            subprocess.run([*command, "add-br", "br-int"], check=True)  # somebody else's
+            vsctl(server, "add-br", "br-int")  # somebody else's
             async with coordinated(tmp_path, connect) as fleet:
                 await fleet.apply(FLEET.format(server.remote))
                 ovsdb = fleet.coordinator.agents["kvm1"].ovsdb
                 assert set(standing(await fleet.operations.topology()).values()) == {"unknown"}
                 await until(lambda: "is not fleetswitch's" in ovsdb.state.reason, lambda: str(ovsdb.state))
                 assert set(standing(await fleet.operations.topology()).values()) == {"missing"}
-                subprocess.run([*command, "del-br", "br-int"], check=True)
+                vsctl(server, "del-br", "br-int")
                 await until(lambda: (own := ovsdb.own()) is not None and "br-int" in own.bridges, "it is made")
                 # There is no ovs-vswitchd here that would plug anything in.
                 assert standing(await fleet.operations.topology()) == {
