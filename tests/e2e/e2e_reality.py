@@ -43,6 +43,7 @@ def _of_ovsdb(host: Host) -> set[Fact]:
     interface_of = {interface["_uuid"]: interface for interface in interfaces}
     found: set[Fact] = set()
     on: dict[str, str] = {}  # a port's bridge
+    patched: dict[Fact, int] = defaultdict(int)  # how many ends of a pair there are
     ours = [bridge for bridge in bridges if MARK in bridge["external_ids"]]
     for bridge in ours:
         found.add(("bridge", host.name, bridge["name"]))
@@ -51,23 +52,28 @@ def _of_ovsdb(host: Host) -> set[Fact]:
     for bridge in ours:
         for uuid in _set(bridge["ports"]):
             for interface in (interface_of[i] for i in _set(port_of[uuid]["interfaces"])):
-                if interface["name"] != bridge["name"]:
-                    found |= _of_interface(host.name, bridge["name"], interface, on)
-    return found
+                if interface["type"] == "patch" and MARK in interface["external_ids"]:
+                    pair = sorted((bridge["name"], on.get(interface["options"].get("peer"), "")))
+                    patched["patch", host.name, *pair] += _is_plugged(interface)
+                elif interface["name"] != bridge["name"]:
+                    found |= _of_interface(host.name, bridge["name"], interface)
+    return found | {pair for pair, ends in patched.items() if ends == 2}
 
 
-def _of_interface(host: str, bridge: str, row: Row, on: Mapping[str, str]) -> set[Fact]:
+def _is_plugged(row: Row) -> bool:
+    return isinstance(row["ofport"], int) and row["ofport"] > 0  # an empty set: not yet; -1: there is no such device
+
+
+def _of_interface(host: str, bridge: str, row: Row) -> set[Fact]:
     """What an interface on a bridge of ours is: a vNIC unless we made it."""
     ids, options = row["external_ids"], row["options"]
     if MARK not in ids:
         return {("vnic", host, bridge, row["name"], row["ofport"], ids.get("attached-mac"), ids.get("vm-id"))}
-    if row["type"] == "patch":
-        pair = sorted((bridge, on[options["peer"]]))
-        return {("patch", host, *pair)}
+    if not _is_plugged(row):
+        return set()
     if row["type"] == "":
         return {("uplink", host, bridge, row["name"], "up" if row["link_state"] == "up" else "down")}
-    # Those of the other encapsulations take in what others send; a host of the lab is reached by geneve.
-    return {("tunnel", host, bridge, row["type"], options["local_ip"])} if row["type"] == "geneve" else set()
+    return {("tunnel", host, bridge, row["type"], options["local_ip"])}
 
 
 def _of_libvirt(host: Host) -> set[Fact]:
@@ -84,10 +90,16 @@ def _of_libvirt(host: Host) -> set[Fact]:
                 continue  # it ended between the two questions
             found.add(("guest", host.name, domain.name(), domain.UUIDString()))
             for nic in Xml.fromstring(text).iterfind("devices/interface"):
-                mac, target = nic.find("mac"), nic.find("target")
+                mac, target, switched = (
+                    nic.find("mac"),
+                    nic.find("target"),
+                    nic.find("virtualport[@type='openvswitch']"),
+                )
                 assert mac is not None
-                assert target is not None
-                found.add(("libvirt's vnic", host.name, domain.name(), target.get("dev"), mac.get("address")))
+                if switched is None:
+                    found.add(("unmanaged", host.name, domain.name(), mac.get("address")))
+                elif target is not None:
+                    found.add(("libvirt's vnic", host.name, domain.name(), target.get("dev"), mac.get("address")))
     finally:
         connection.close()
     return found
@@ -127,18 +139,22 @@ def graph_facts(answer: Mapping[str, Any]) -> set[Fact]:
         around = near[name]
         match node["kind"]:
             case "host":
-                found |= {("network", node["name"], net["name"], net["uuid"]) for net in networks}
-                found |= {("bridge", node["name"], each["name"]) for relation, each in around if relation == "has"}
+                found |= {("network", node["name"], net["name"], net["uuid"]) for net in networks
+                          if net["state"] != "unknown" and node["name"] not in net["missing_on"]}  # fmt: skip
+                found |= {("bridge", node["name"], each["name"]) for relation, each in around
+                          if relation == "has" and each["state"] in {"up", "degraded"}}  # fmt: skip
                 found |= {("guest", node["name"], each["name"], each["uuid"]) for relation, each in around
                           if relation == "runs" and each["name"] is not None}  # fmt: skip
             case "bridge":
                 found |= {("patch", node["host"], *sorted((node["name"], each["name"])))
-                          for relation, each in around if relation == "patch"}  # fmt: skip
+                          for relation, each in around if relation == "patch" and "up" == node["state"]
+                          == each["state"]}  # fmt: skip
                 for relation, each in around:
-                    if relation == "has" and each["kind"] == "uplink":
+                    if relation == "has" and each["kind"] == "uplink" and each["state"] in {"up", "down"}:
                         found.add(("uplink", node["host"], node["name"], each["interface"], each["state"]))
                     if relation == "has" and each["kind"] == "tunnel":
-                        found.add(("tunnel", node["host"], node["name"], each["type"], each["address"]))
+                        found |= {("tunnel", node["host"], node["name"], type_, each["address"])
+                                  for type_ in each["ports"]}  # fmt: skip
             case "vnic":
                 found |= _of_vnic(node, around)
     return found
@@ -148,6 +164,8 @@ def _of_vnic(node: Row, around: list[tuple[str, Row]]) -> set[Fact]:
     guests = [each for relation, each in around if relation == "has"]
     assert len(guests) == 1, (node, around)
     guest = guests[0]
+    if node["state"] == "unmanaged":
+        return {("unmanaged", node["host"], guest["name"], node["mac"])}
     found: set[Fact] = set()
     for relation, bridge in around:
         if relation == "plugged":
