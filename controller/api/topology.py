@@ -20,7 +20,6 @@ from controller.api.endpoints import PREFIX, Endpoint
 from controller.api.operations import Operations
 from controller.api.problems import Refused
 from controller.api.queries import Parameter, read_query
-from controller.errors import InvalidInput, Problem
 from topology.graph import queries
 from topology.graph.exports import write_dot, write_json
 from topology.graph.picture.svg import write_svg
@@ -47,7 +46,9 @@ _FORMATS: Mapping[str, tuple[str, Write]] = {
 # A drawing has its style sheet in it, and nothing else that a browser would obey.
 DRAWING = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
 _QUERY = (
-    Parameter("format", "text", "json (node-link) when absent", choices=(*_FORMATS, "png")),
+    Parameter(
+        "format", "text", "json (node-link) when absent; a PNG is made of svg, by rsvg-convert", choices=tuple(_FORMATS)
+    ),
     Parameter("network", "text", "only what concerns this Network"),
     Parameter("host", "text", "only what concerns this Host"),
 )
@@ -88,9 +89,6 @@ class TopologyRoutes:
     def export(self) -> ResponseReturnValue:
         query = read_query(_QUERY).texts()
         form = query.get("format", "json")
-        if form == "png":
-            raise InvalidInput([Problem("?format", "png is not made here", "take svg and convert it, for one with: "
-                                        "rsvg-convert -o fleet.png fleet.svg")])  # fmt: skip
         media, write = _FORMATS[form]
         with self._turn():
             topology = self._now()

@@ -64,10 +64,11 @@ class HookRow:
 @dataclass(frozen=True, slots=True)
 class Own:
     """What a host's OVSDB has of ours: bridges by name, and the state of interfaces: up, down, missing (Open vSwitch
-    has no such device, or does not take it) or unknown (not plugged in yet)."""
+    has no such device, or does not take it) or unknown (not plugged in yet); with the MTU of those that have one."""
 
     bridges: frozenset[str]
     interfaces: Mapping[str, str]
+    mtus: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ class HostOvsdb:
             return None
         bridges = (row.name for row in self._mirror.bridges.values() if row.external_ids.get(MARK) == self._owner)
         rows = [row for row in self._mirror.interfaces.values() if row.external_ids.get(MARK) == self._owner]
-        return Own(frozenset(bridges), {row.name: self._standing(row) for row in rows})
+        mtus = {row.name: row.mtu for row in rows if row.mtu is not None}
+        return Own(frozenset(bridges), {row.name: self._standing(row) for row in rows}, mtus)
 
     def want(self, bridges: Sequence[WantedBridge] | None, sequence: int) -> None:
         """From now on have these bridges; None: have nothing of ours. ``sequence`` is confirmed when it is so."""

@@ -21,7 +21,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "Port": ("name", "interfaces", "tag", "trunks", "vlan_mode", "qos", "other_config", "external_ids"),
     "Interface": (
         "name", "type", "ofport", "ofport_request", "options", "external_ids", "error", "link_state", "admin_state",
-        "ifindex", "ingress_policing_rate", "ingress_policing_burst",
+        "ifindex", "mtu", "ingress_policing_rate", "ingress_policing_burst",
     ),
     "QoS": ("queues", "external_ids"),
     "Queue": ("external_ids",),
@@ -70,6 +70,7 @@ class InterfaceRow:
     link_up: bool
     ifindex: int | None  # 0: the device is gone, though Open vSwitch may keep its port
     policing: int  # kbit/s and kbit of ingress_policing, added up: 0 is none
+    mtu: int | None = None  # bytes of an IP packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ READ: Mapping[str, Callable[[Any], Any]] = {
     "Interface": lambda r: InterfaceRow(
         r.name, r.type, _one(r.ofport), _one(r.ofport_request), dict(r.options), _ids(r.external_ids),
         sentence(_one(r.error)),
-        _one(r.link_state) == "up", _one(r.ifindex), r.ingress_policing_rate + r.ingress_policing_burst),
+        _one(r.link_state) == "up", _one(r.ifindex), r.ingress_policing_rate + r.ingress_policing_burst, _one(r.mtu)),
     "QoS": lambda r: QosRow(_uuids(r.queues.values()), _ids(r.external_ids)),
     "Queue": lambda r: _ids(r.external_ids),
     "Controller": lambda r: ControllerRow(

@@ -120,3 +120,37 @@ def test_a_row_that_makes_no_sense_is_found(tmp_path: Path) -> None:
 )
 def test_versions_that_are_known_to_be_bad(version: str, told: int) -> None:
     assert len(list(_about_ovs(version))) == told
+
+
+def test_an_uplink_that_lets_less_through_than_its_networks_carry(tmp_path: Path) -> None:
+    async def main() -> None:
+        with vswitch(tmp_path / "kvm1") as server, hosts_thread() as connect, idl_thread() as thread:
+            async with coordinated(tmp_path, connect) as fleet:
+                vswitchd = PlugsIn(server, thread)
+                uplink = ", uplinks: {phys1: {interface: ens1}}"
+                lan = "{kind: Network, name: lan, mode: bridge, physical_network: phys1}"
+                applied = await fleet.apply(f"{HOST.format('kvm1', server.remote, uplink)}\n---\n{lan}")
+                fleet.connect("kvm1")
+                await fleet.confirmed(applied)
+                assert "mtu" not in await found(fleet), "nobody knows its MTU"
+                ovsdb = fleet.coordinator.agents["kvm1"].ovsdb
+                for mtu, wrong in ((1500, False), (1400, True), (9000, False)):
+                    command = [
+                        "ovs-vsctl",
+                        "--no-wait",
+                        f"--db={server.remote}",
+                        "set",
+                        "interface",
+                        "ens1",
+                        f"mtu={mtu}",
+                    ]
+                    await asyncio.to_thread(subprocess.run, command, check=True)
+                    await until(lambda mtu=mtu: ovsdb.own().mtus.get("ens1") == mtu, "it is seen")
+                    assert ("mtu" in await found(fleet)) == wrong
+                    if wrong:
+                        [finding] = (await found(fleet))["mtu"]
+                        assert (finding.place, finding.host) == ("Host kvm1: ens1", "kvm1")
+                        assert finding.what == "has an MTU of 1400, and guests of lan may send 1500"
+                await vswitchd.stop()
+
+    run(main())
