@@ -228,8 +228,8 @@ def _mtus(desired: Desired, agent: HostAgent) -> Iterator[Finding]:
         larger = sorted(name for name, size in sizes.items() if mtu is not None and size > mtu)
         if larger:
             most = max(sizes[name] for name in larger)
-            yield Finding("warning", "mtu", f"Host {agent.name}: {uplink.interface}", f"has an MTU of {mtu}, and guests "
-                          f"of {_some(larger)} may send {most}",
+            yield Finding("warning", "mtu", f"Host {agent.name}: {uplink.interface}", f"has an MTU of {mtu}, and "
+                          f"guests of {_some(larger)} may send {most}",
                           f"on {agent.name}: ip link set {uplink.interface} mtu {most}; or give the Network that mtu",
                           agent.name)  # fmt: skip
 

@@ -62,12 +62,21 @@ def test_garbage_is_found_before_it_is_set_aside_and_after(clock: Clock, pauses:
     del before
     gc.collect()
     assert gone() is None
+    first = gc.get_freeze_count()
     del after
     gc.collect()
     assert later() is not None, "it was set aside while somebody had it"
     clock.now += 100.0
     gc.collect()
+    assert later() is not None, "little came: everything is not looked at again for that"
+    crowd = [Knot() for _ in range(first)]
+    gc.collect()
+    assert gc.get_freeze_count() >= 2 * first
+    assert later() is not None, "too soon"
+    clock.now += 100.0
+    gc.collect()
     assert later() is None
+    del crowd
 
 
 def test_removed_it_leaves_the_collector_as_it_was(clock: Clock) -> None:
