@@ -31,7 +31,7 @@ _REST = 0.2  # seconds of CPU time in two of the clock, in which a controller co
 _BATCH = 150  # rows in a transaction: it is one argument, of 128 KiB at most
 _OTHER_PORTS = 4  # of a switch: an uplink and three tunnels
 _PATIENCE = 180.0
-_ABOVE = ("/openapi.json", "/healthz")
+_ABOVE = ("/openapi.json", "/healthz", "/metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def reads(hosts: int, guests: int) -> list[Read]:
         f"/topology/path?from={first}&to={last}", f"/topology/shares/{guest}", f"/topology/fails/{host}",
         "/topology/fails/physnet1", "/topology?network=lan", f"/topology/path?from=kvm000&to=kvm{hosts - 1:03}",
         f"/hosts/{host}/flows", f"/hosts/{host}/walk", f"/flows/{COOKIE:#x}", "/networks/net00/fdb",
-        "/networks/lan/fdb", "/counters", f"/counters?host={host}", "/openapi.json", "/healthz",
+        "/networks/lan/fdb", "/counters", f"/counters?host={host}", "/openapi.json", "/healthz", "/metrics",
     )  # fmt: skip
     return [*(Read(path) for path in asked), *graph]
 
