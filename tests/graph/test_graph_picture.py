@@ -134,7 +134,7 @@ def test_what_needs_a_look_is_said() -> None:
     root = drawn(fleet.topology(1, gone))
     texts = {element.text for element in root.iter(f"{SVG}text")}
     assert "needs a look: 1 bridge missing, 1 network degraded, 1 tunnel missing, 1 vNIC quarantined" in texts
-    assert {"underlay · 3 ends, 1 down", "not on kvm01"} <= texts
+    assert {"underlay · 3 ends, 1 down", "not on kvm01", "up: fs-up1 missing"} <= texts
     assert "bridge fs-up1: missing" in titles(root)
     calm = FleetRows()
     calm.host("kvm01", 1)

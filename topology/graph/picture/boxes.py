@@ -127,7 +127,7 @@ def boxes(topology: Topology) -> list[Box]:
 
 
 def _box(topology: Topology, host: HostNode, columns: tuple[tuple[Row, ...], ...]) -> Box:
-    box = Box(host.name, host.state, _note(host), _host_title(topology, host), columns, ())
+    box = Box(host.name, host.state, _note(topology, host), _host_title(topology, host), columns, ())
     return replace(box, tabs=_side_by_side(_tabs(topology, host.name), box.width - 2 * TAB_EDGE))
 
 
@@ -238,12 +238,14 @@ def _lane(topology: Topology, end: str) -> str:
     return next((name for name, edge in topology.near(end).items() if edge.relation == "wire"), "")
 
 
-def _note(host: HostNode) -> str:
-    """In words what is not up, where something else is."""
+def _note(topology: Topology, host: HostNode) -> str:
+    """In words what is not up, or not there, where something else is."""
     if host.state == "down":
         return ""
     parts = {"OpenFlow": host.openflow, "OVSDB": host.ovsdb, "libvirt": host.libvirt}
-    return ", ".join(f"{name} {state}" for name, state in parts.items() if state not in (None, "up"))
+    wrong = [f"{name} {state}" for name, state in parts.items() if state not in (None, "up")]
+    wrong += [f"{b.name} {b.state}" for b in _bridges(topology, host.name) if b.state in {"missing", "degraded"}]
+    return ", ".join(wrong)
 
 
 def _host_title(topology: Topology, host: HostNode) -> str:

@@ -76,12 +76,12 @@ def _draw_box(canvas: Canvas, placed: Placed, colours: Mapping[str, str]) -> Non
 
 def _draw_state(canvas: Canvas, box: Box, x: float, y: float) -> float:
     """What is wrong with a host, or a check; returns the room that is left at its left."""
-    if box.state == "up":
+    if box.state == "up" and not box.note:
         canvas.sign("check", x + box.width - 22, y + 9.5, 9.5, "good")
         return box.width - 30
     if not box.state:
         return box.width - 10
-    kind = "bad" if box.state in _WRONG else "soft"
+    kind = "bad" if box.state in _WRONG or box.note else "soft"
     note = fit(f"{box.state}: {box.note}" if box.note else box.state, box.width * 0.6, 10.5)
     canvas.text(x + box.width - 10, y + 18.5, note, 10.5, kind, 'text-anchor="end"')
     left = box.width - 10 - width(note, 10.5) - 13
