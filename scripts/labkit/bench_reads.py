@@ -25,7 +25,7 @@ from .controller import PROGRAM
 from .run import LabError, run, say, wait_for
 
 LIMIT, DRAWING = 0.3, 2.0  # seconds that a read may take, and one of the whole graph
-MEMORY, GROWTH = 1280, 128  # MiB: at most, and by which reading all of it a second time may add to it
+MEMORY, GROWTH = 1024, 128  # MiB: at most, and by which reading all of it a second time may add to it
 NETWORKS = 20
 _REST = 0.2  # seconds of CPU time in two of the clock, in which a controller counts as at rest
 _BATCH = 150  # rows in a transaction: it is one argument, of 128 KiB at most
