@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from apps.classify import Classify
+from apps.dhcp import Dhcp
+from apps.external import External
+from apps.gateway import Gateway
 from apps.isolation import Isolation
 from apps.l2 import L2
 from apps.lldp import Lldp
 from apps.migration import Migration
+from apps.nat import Nat
 from apps.neighbours import Neighbours
 from apps.overlay import Overlay
 from apps.ownership import Ownership
 from apps.quarantine import Quarantine
 from apps.reserved import Reserved
+from apps.routing import Routing
 from apps.spoof_guard import SpoofGuard
 from controller.pipeline.app import App
 
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
-    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Neighbours(), L2(), Overlay(),
+    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Neighbours(), Routing(), Nat(),
+    External(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

@@ -120,14 +120,14 @@ class L2(App):
             yield FLOOD.flow(
                 Priority.ANYWHERE,
                 match(segment=segment, out=0),
-                *_copies([port.ofport for port in members] + uplink),
+                *copies([port.ofport for port in members] + uplink),
                 goto(NEXT),
                 why=f"every member of {where}",
             )
             yield FLOOD.flow(
                 Priority.HERE,
                 match(segment=segment, out=0, eth_dst=_UNICAST),
-                *_copies([port.ofport for port in members if port.open] + uplink),
+                *copies([port.ofport for port in members if port.open] + uplink),
                 goto(NEXT),
                 why=f"nobody knows where it is: members of {where} behind whom there may be others",
             )
@@ -156,7 +156,7 @@ def _learn(cookie: int, limit: int, result: RegisterField | None = None) -> Lear
     return LearnInto(LEARNED, Priority.ANYWHERE, AGEING_SECONDS, cookie, where, limit=limit, result=result)
 
 
-def _copies(ports: Iterable[int]) -> tuple[Action, ...]:
+def copies(ports: Iterable[int]) -> tuple[Action, ...]:
     """One for each port, and then as if nothing had been decided."""
     copies: list[Action] = []
     for port in ports:

@@ -31,7 +31,7 @@ _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _SOLICITED_NODES = ("33:33:ff:00:00:00", "ff:ff:ff:00:00:00")  # RFC 2464, 7
 
 # Open vSwitch sends nothing back to the port that a packet came from, unless in_port no longer names it.
-_BACK: tuple[Action, ...] = (move("in_port", OUT), load("in_port", 0), load(SOURCE, Source.SWITCH))
+BACK: tuple[Action, ...] = (move("in_port", OUT), load("in_port", 0), load(SOURCE, Source.SWITCH))
 
 
 class Neighbours(App):
@@ -60,8 +60,8 @@ class Neighbours(App):
                 yield NEIGHBOURS.flow(
                     Priority.ANYWHERE,
                     match(**_asks(part.segment), **_arp_request(address)),
-                    *_arp_reply(port.mac, address),
-                    *_BACK,
+                    *arp_reply(port.mac, address),
+                    *BACK,
                     goto(Stage.DELIVER),
                     why=f"ARP: {address} is this vNIC's",
                 )
@@ -69,8 +69,8 @@ class Neighbours(App):
                 yield NEIGHBOURS.flow(
                     Priority.ANYWHERE,
                     match(**_asks(part.segment), **_solicitation(address)),
-                    *_advertisement(port.mac, address),
-                    *_BACK,
+                    *advertisement(port.mac, address),
+                    *BACK,
                     goto(ANSWER_ND),
                     why=f"ND: {address} is this vNIC's",
                 )
@@ -120,7 +120,8 @@ def _arp_request(address: str) -> dict[str, int | str]:
     return {"eth_dst": _BROADCAST, "eth_type": _ARP, "arp_op": _REQUEST, "arp_tpa": address}
 
 
-def _arp_reply(mac: str, address: str) -> tuple[Action, ...]:
+def arp_reply(mac: str, address: str) -> tuple[Action, ...]:
+    """Turns a request into its answer."""
     return (
         move("eth_src", "eth_dst"),
         load("eth_src", mac),
@@ -142,13 +143,14 @@ def _solicitation(address: str) -> dict[str, int | str | tuple[str, str]]:
     }
 
 
-def _advertisement(mac: str, address: str) -> tuple[Action, ...]:
+def advertisement(mac: str, address: str, flags: int = _SOLICITED_OVERRIDE) -> tuple[Action, ...]:
+    """Turns a solicitation into the beginning of its answer; ``flags`` are RFC 4861, 4.4's."""
     return (
         move("eth_src", "eth_dst"),
         load("eth_src", mac),
         move("ipv6_src", "ipv6_dst"),
         load("ipv6_src", address),
         load("nd_options_type", _TARGET_LINK_LAYER),
-        load("nd_reserved", _SOLICITED_OVERRIDE),
+        load("nd_reserved", flags),
         load("icmpv6_type", _ADVERTISEMENT),
     )

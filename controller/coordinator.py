@@ -16,7 +16,7 @@ from controller.agent import HostAgent, Watchers
 from controller.arrivals import Arrivals
 from controller.chronicle import Chronicle
 from controller.contents import Contents
-from controller.desired import HOSTS, PHYSICAL_NETWORKS, Desired
+from controller.desired import HOSTS, LEASES, PHYSICAL_NETWORKS, Desired
 from controller.engine import Engine
 from controller.errors import FleetError, StoreError
 from controller.history import History
@@ -24,11 +24,13 @@ from controller.lateness import Lateness
 from controller.lldp import Lldp
 from controller.model.host import HostSpec
 from controller.model.network import DEFAULT_PORTGROUP, network_uuid
+from controller.openflow.decode import PacketIn
 from controller.ovsdb.host import Connect, HookRow, VnicRow
 from controller.ovsdb.wanted import wanted_bridges
 from controller.pipeline.pipeline import Pipeline
-from controller.pipeline.tables import ARRIVED
+from controller.pipeline.tables import ARRIVED, CLASSIFY
 from controller.recorder import Recorder
+from controller.services.services import Services
 from controller.store.rows import Change, PutStatus, Remove, Write
 from controller.store.store import Store
 from controller.sweeper import Sweeper
@@ -70,6 +72,7 @@ class Coordinator:
         self._chronicle = Chronicle(store, self.history)
         self.admission = Admission(self.desired, self.agents, controllers, self.recorder.turned_away)
         self.lldp = Lldp(self.desired, self.agents)
+        self.services = Services(store, self.desired, self.engine, self._send)
         self.sequence = 0  # counts changes of rows
         self.settled = 0  # the last of them that concerned bridges and libvirt networks
         self.judged = 0  # up to here every vNIC was judged by what the rows say
@@ -95,6 +98,7 @@ class Coordinator:
         """Read everything, compute everything, begin to connect to the hosts. Raises StoreError."""
         self._owner = await self._fleet_id()
         self.desired.load()
+        self.services.leases_changed()
         await self._chronicle.load()
         self.recorder.begin(self.desired.hosts, platform.node())
         self._stop_watching = self.store.watch(self._on_rows)
@@ -109,6 +113,8 @@ class Coordinator:
         self._spawn(self._chronicle.run(), "chronicle")
         self._spawn(self.lldp.run(self._owner), "lldp")
         self._spawn(self.lateness.run(), "lateness")
+        for name, work in self.services.work().items():
+            self._spawn(work, name)
 
     async def stop(self) -> None:
         """Let go of every host. They keep what they have and go on forwarding."""
@@ -141,8 +147,12 @@ class Coordinator:
 
     def _on_rows(self, changes: Sequence[Change]) -> None:
         changed = self.desired.take(changes)
+        leases = [change for change in changes if change.kind == LEASES]
+        changes = [change for change in changes if change.kind != LEASES]
         specs = {(c.kind, c.name) for c in changes if (c.old and c.old.spec) != (c.new and c.new.spec)
                  or (c.old is not None and c.new is not None and c.old.deleting != c.new.deleting)}  # fmt: skip
+        if leases:
+            self._judge(self.services.leases_changed())
         self.sequence += 1
         self._arrivals.expect((name for kind, name in changed if kind == "Port"), self.desired.statuses)
         # A host or network may come with new numbers, which other objects' flows hold as well.
@@ -206,10 +216,26 @@ class Coordinator:
         pipeline = self.engine.pipeline
         # The switch itself writes to a table that somebody learns into; that is no drift.
         watched = [number for table, number in pipeline.number.items() if not table.learned]
+        services = {pipeline.number[CLASSIFY]: self.lldp.take, **self.services.tables()}
+
+        def on_packet(packet: PacketIn) -> None:
+            if (service := services.get(packet.table)) is not None:
+                service(host, packet)
+
         return Switch(
-            host, self._epoch, watched, lambda: self._on_state(host), lambda: self._ports_known(host),
-            lambda packet: self.lldp.take(host, packet), self._contents,
-        )  # fmt: skip
+            host,
+            self._epoch,
+            watched,
+            lambda: self._on_state(host),
+            lambda: self._ports_known(host),
+            on_packet,
+            self._contents,
+        )
+
+    def _send(self, host: str, message: bytes) -> bool:
+        """Whether the host's switch could be told."""
+        agent = self.agents.get(host)
+        return agent is not None and agent.switch.send(message)
 
     def _want(self, agent: HostAgent, networks: Mapping[str, Sequence[WantedNetwork]]) -> None:
         name, desired = agent.name, self.desired
@@ -353,7 +379,7 @@ class Coordinator:
     async def _publish_once(self, stale: set[str] | None, asked: int) -> None:
         """Write what differs. When nothing does, everything up to this sequence was judged, and all that was asked."""
         sequence = self.sequence
-        wanted = Wanted(self.desired.hosts, self.desired.networks, self.desired.registered)
+        wanted = Wanted(self.desired.hosts, self.desired.networks, self.desired.registered, self.services.leased)
         changes = self.guests.evaluate(wanted, self.desired.statuses, stale)
         writes: list[Write] = [
             PutStatus("Port", name, status.model_dump(mode="json", exclude_defaults=True), create=True)
@@ -397,6 +423,9 @@ class Coordinator:
                 if left := self.guests.places.left:
                     self._judge(left)  # what stays too long where it was left is told
                 self._read_on()
+                if ended := self.services.leases_changed():
+                    self._judge(ended)
+                await self.services.forget()
                 async with self.changing:
                     await self._sweeper.sweep()
             except FleetError as error:

@@ -12,6 +12,7 @@ from controller.fabric import Rows
 from controller.model.documents import read_spec
 from controller.model.host import HostSpec
 from controller.model.kinds import KINDS, Fleet
+from controller.model.lease import Lease
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from controller.pipeline.ports import uplink_port
@@ -21,6 +22,7 @@ from controller.store.store import Store
 log = logging.getLogger(__name__)
 
 HOSTS, PHYSICAL_NETWORKS, SEGMENTS = "host", "physical_network", "segment"
+LEASES = "DhcpLease"  # a kind of rows that nobody writes but the DHCP server
 
 
 class Desired:
@@ -34,10 +36,11 @@ class Desired:
         self.registered: dict[str, PortSpec] = {}
         self.statuses: dict[str, PortStatus] = {}
         self._senseless: dict[tuple[str, str], str] = {}
+        self.leases: dict[str, dict[str, Lease]] = {}  # by network and address
 
     def load(self) -> None:
         """Take in everything that the store has."""
-        for kind in KINDS:
+        for kind in (*KINDS, LEASES):
             for name, row in self._store.rows(kind).items():
                 self._put(kind, name, row)
 
@@ -45,7 +48,7 @@ class Desired:
         """Take in what changed; returns (kind, name) of it."""
         found = {(change.kind, change.name) for change in changes if change.kind in KINDS}
         for change in changes:
-            if change.kind in KINDS:
+            if change.kind in KINDS or change.kind == LEASES:
                 self._put(change.kind, change.name, change.new)
         return found
 
@@ -74,7 +77,19 @@ class Desired:
             for status in self.statuses.values()
         )
 
+    def _put_lease(self, name: str, row: Row | None) -> None:
+        network, _, address = name.partition("/")
+        self.leases.get(network, {}).pop(address, None)
+        if row is not None:
+            try:
+                self.leases.setdefault(network, {})[address] = Lease.model_validate(row.spec)
+            except ValidationError as error:
+                log.error("%s %s in the store is left out: %s", LEASES, name, error)
+
     def _put(self, kind: str, name: str, row: Row | None) -> None:
+        if kind == LEASES:
+            self._put_lease(name, row)
+            return
         match kind:
             case "Host":
                 self.hosts.pop(name, None)

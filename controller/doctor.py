@@ -262,7 +262,7 @@ def _tunnels(coordinator: Coordinator, name: str, spec: HostSpec, carried: Set[s
     if spec.tunnel_ip is not None:
         return
     networks = coordinator.desired.networks
-    cut = sorted(n for n in carried if n in networks and networks[n].mode == "isolated" and networks[n].span == "fleet")
+    cut = sorted(n for n in carried if n in networks and networks[n].is_overlay)
     if cut and len(coordinator.desired.hosts) > 1:
         yield Finding("error", "tunnel", f"Host {name}", f"has guests in {_some(cut)} and no tunnel_ip: they reach "
                       "nobody on other hosts", "give the Host a tunnel_ip", name)  # fmt: skip

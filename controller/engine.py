@@ -7,8 +7,8 @@ same way and tracked apart from what is in it, so a host that joins a network re
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -55,12 +55,18 @@ class HostTable:
     def __init__(self) -> None:
         self._entries: dict[tuple[int, int, bytes], Entry] = {}
         self._rivals: dict[tuple[int, int, bytes], list[Entry]] = {}
+        self._metered: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
+
+    @property
+    def meters(self) -> Set[int]:
+        """The meters that its flows need."""
+        return self._metered.keys()
 
     @property
     def conflicts(self) -> int:
@@ -81,7 +87,7 @@ class HostTable:
         rivals = self._rivals.get(entry.slot)
         if rivals is None:
             del self._entries[entry.slot]
-            _remove(current, delta)
+            self._remove(current, delta)
             return
         rivals.remove(entry)
         self._settle(rivals, current, delta)
@@ -95,17 +101,22 @@ class HostTable:
 
     def _put(self, entry: Entry, old: Entry | None, delta: Delta) -> None:
         if old is not None:
-            _remove(old, delta)
+            self._remove(old, delta)
         self._entries[entry.slot] = entry
+        if entry.meter:
+            self._metered[entry.meter] += 1
         if entry.identity in delta.removes:
             delta.removes.discard(entry.identity)
         else:
             delta.adds[entry.identity] = entry
 
-
-def _remove(entry: Entry, delta: Delta) -> None:
-    if delta.adds.pop(entry.identity, None) is None:
-        delta.removes.add(entry.identity)
+    def _remove(self, entry: Entry, delta: Delta) -> None:
+        if delta.adds.pop(entry.identity, None) is None:
+            delta.removes.add(entry.identity)
+        if entry.meter:
+            self._metered[entry.meter] -= 1
+            if not self._metered[entry.meter]:
+                del self._metered[entry.meter]
 
 
 class _Moves:
@@ -273,7 +284,7 @@ class Engine:
                 return reader.host(block.objects[0]) is not None
             case Scope.MEMBER:
                 network, host = block.objects
-                return reader.network(network) is not None and host in reader.hosts_of_network(network)
+                return reader.network(network) is not None and reader.has_vnic(network, host)
             case Scope.REGISTRATION:
                 return reader.registration(block.objects[0]) is not None
 

@@ -11,6 +11,7 @@
     │   ├── LibvirtError       its libvirtd
     │   └── OpenFlowError      its OpenFlow switch, or whoever claims to be it
     ├── LldpError              what somebody on a wire says of itself by LLDP makes no sense
+    ├── PacketError            a guest's packet makes no sense
     ├── PipelineError          an app's flows break the pipeline's rules: a bug in the app, found when it is compiled
     └── ControllerUnreachable  the command line finds no controller
 
@@ -102,6 +103,10 @@ class OpenFlowError(HostError):
 
 class LldpError(FleetError):
     """A frame of LLDP that breaks its standard, or says more than fits into one."""
+
+
+class PacketError(FleetError):
+    """A packet that a guest sent makes no sense."""
 
 
 class PipelineError(FleetError):

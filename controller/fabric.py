@@ -14,10 +14,19 @@ from typing import Any
 
 from controller.model.fields import is_uuid
 from controller.model.guard import checks
-from controller.model.host import HostSpec
-from controller.model.network import NetworkSpec
+from controller.model.host import External, HostSpec, external_mac
+from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.port import PortSpec, PortStatus
-from controller.views import BarredView, HostView, NetworkView, PortView, RegistrationView, memberships
+from controller.views import (
+    BarredView,
+    ExternalView,
+    GatewayView,
+    HostView,
+    NetworkView,
+    PortView,
+    RegistrationView,
+    memberships,
+)
 
 Key = tuple[Hashable, ...]
 
@@ -26,7 +35,10 @@ _KEPT_OUT = frozenset({"pending", "quarantined", "down"})
 _ARRIVING = "@incoming"  # behind a vNIC's name: its place to come; no object's name has that sign
 
 # Indexes that only the fabric itself uses; nobody reads them, so they are no answers.
-_UNASKED = frozenset({"ports of network", "ports of host", "registrations of network", "open ports of segment on host"})
+_UNASKED = frozenset({
+    "ports of network", "ports of host", "registrations of network", "open ports of segment on host",
+    "external of network on host",
+})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +54,20 @@ class Rows:
     registered: Mapping[str, PortSpec]
 
 
+def outside_name(physical_network: str, vlan: int) -> str:
+    """How the wire to the outside is called where it is no network of the operator's; no network's name begins so."""
+    return f"@{physical_network}/{vlan}"
+
+
 def segment_name(network: str, vlan: int) -> str:
     """How the store calls a segment in its pool of numbers."""
     return f"{network}/{vlan}"
+
+
+def outside_segment(external: External) -> str:
+    """How the store calls the segment of a host's way to the outside, where no network of the operator's has it."""
+    vlan = external.vlan or 0
+    return segment_name(outside_name(external.uplink, vlan), vlan)
 
 
 class Fabric:
@@ -72,9 +95,13 @@ class Fabric:
         ports = {name for kind, name in pending if kind == "Port"}
         networks = {name for kind, name in pending if kind == "Network"}
         hosts = {name for kind, name in pending if kind == "Host"}
+        if networks:  # another network may have the wire that leads to the outside
+            hosts |= {name for name, spec in rows.hosts.items() if spec.external is not None}
+        wires = _wires(rows) if any(name in rows.hosts and rows.hosts[name].external for name in hosts) else {}
         for name in hosts:
-            self._set(("host", name), _host_view(name, rows), touched)
-            self._member(("names", "host"), name, ("host", name) in self._answers)
+            self._host(name, _host_view(name, rows, wires), touched)
+        if hosts:
+            self._outsides(rows, touched)
         for name in networks:
             self._set(("network", name), _network_view(name, rows), touched)
             self._member(("names", "network"), name, ("network", name) in self._answers)
@@ -115,6 +142,36 @@ class Fabric:
             del self._answers[key]
         else:
             self._answers[key] = value
+
+    def _host(self, name: str, new: HostView | None, touched: set[Key]) -> None:
+        old: HostView | None = self._answers.get(("host", name))
+        self._set(("host", name), new, touched)
+        self._member(("names", "host"), name, new is not None)
+        before, now = (view.external.network if view and view.external else None for view in (old, new))
+        for network in {before, now} - {None}:
+            self._member(("external of network on host", network, name), name, network == now)
+            self._carries(str(network), name)
+
+    def _carries(self, network: str, host: str) -> None:
+        """A host carries a network while it has a vNIC there, or meets the outside there."""
+        ports = ("ports of network on host", network, host) in self._groups
+        here = ports or ("external of network on host", network, host) in self._groups
+        self._member(("hosts of network", network), host, here)
+
+    def _outsides(self, rows: Rows, touched: set[Key]) -> None:
+        """The wires to the outside that are no network of the operator's."""
+        wanted: dict[str, NetworkView] = {}
+        for name in rows.hosts:
+            view: HostView | None = self._answers.get(("host", name))
+            spec = rows.hosts[name].external
+            if view is not None and view.external is not None and spec is not None and view.external.network[0] == "@":
+                there = view.external
+                wanted[there.network] = NetworkView(
+                    there.network, ((spec.vlan or 0, there.segment),), False, spec.uplink, there.uplink
+                )
+        known = {str(key[1]) for key in self._answers if key[0] == "network" and str(key[1]).startswith("@")}
+        for name in known | wanted.keys():
+            self._set(("network", name), wanted.get(name), touched)
 
     def _member(self, key: Key, name: str, present: bool) -> None:
         """Put a name in an index or take it out; at the end of the update the index is an answer too."""
@@ -203,8 +260,7 @@ class Fabric:
         for view in (old, new):
             if view is None:
                 continue
-            here = ("ports of network on host", view.network, view.host) in self._groups
-            self._member(("hosts of network", view.network), view.host, here)
+            self._carries(view.network, view.host)
             for part in view.memberships:
                 here = ("ports of segment on host", part.segment, view.host) in self._groups
                 self._member(("hosts of segment", part.segment), view.host, here)
@@ -244,13 +300,37 @@ def _places(port: PortView | None) -> set[Key]:
     return places
 
 
-def _host_view(name: str, rows: Rows) -> HostView | None:
+def _wires(rows: Rows) -> dict[tuple[str, int], str]:
+    """Which network has a VLAN of a physical network; a passthrough's is nobody else's."""
+    return {
+        (spec.physical_network, vlan): name
+        for name, spec in rows.networks.items()
+        if spec.physical_network is not None
+        for vlan in spec.vlans()
+    }
+
+
+def _external_view(name: str, spec: HostSpec, rows: Rows, wires: Mapping[tuple[str, int], str]) -> ExternalView | None:
+    external = spec.external
+    if external is None:
+        return None
+    vlan = external.vlan or 0
+    network = wires.get((external.uplink, vlan), outside_name(external.uplink, vlan))
+    segment, uplink = rows.segment_numbers.get(segment_name(network, vlan)), rows.uplink_numbers.get(external.uplink)
+    if segment is None or uplink is None:
+        return None
+    subnet, mac = str(external.subnet), external_mac(name, external)
+    return ExternalView(network, segment, uplink, mac, external.ip, subnet, external.gateway)
+
+
+def _host_view(name: str, rows: Rows, wires: Mapping[tuple[str, int], str]) -> HostView | None:
     spec, number = rows.hosts.get(name), rows.host_numbers.get(name)
     if spec is None or number is None:
         return None
     ports = rows.uplink_numbers
     uplinks = tuple((physical, ports[physical]) for physical in sorted(spec.uplinks) if physical in ports)
-    return HostView(name, number, spec.tunnel_ip, spec.tunnel, uplinks)
+    external = _external_view(name, spec, rows, wires)
+    return HostView(name, number, spec.tunnel_ip, spec.tunnel, uplinks, external)
 
 
 def _network_view(name: str, rows: Rows) -> NetworkView | None:
@@ -264,9 +344,16 @@ def _network_view(name: str, rows: Rows) -> NetworkView | None:
             return None
         segments.append((vlan, number))
     uplink = rows.uplink_numbers.get(spec.physical_network) if spec.physical_network is not None else None
-    overlay = spec.mode == "isolated" and spec.span == "fleet"
     learning = any(group.learning for group in spec.portgroups.values())
-    return NetworkView(name, tuple(segments), overlay, spec.physical_network, uplink, learning)
+    return NetworkView(
+        name, tuple(segments), spec.is_overlay, spec.physical_network, uplink, learning, _gateway_view(name, spec)
+    )
+
+
+def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:
+    if not spec.subnets:
+        return None
+    return GatewayView(network_gateway_mac(name, spec), spec.subnets, spec.dhcp is not None, spec.mode == "nat")
 
 
 class Reader:
@@ -296,9 +383,17 @@ class Reader:
         """Every host of the fleet, by name."""
         return [view for name in self._get(("names", "host")) or () if (view := self.host(name)) is not None]
 
+    def networks(self) -> list[NetworkView]:
+        """Every network of the operator's, by name."""
+        return [view for name in self._get(("names", "network")) or () if (view := self.network(name)) is not None]
+
     def hosts_of_network(self, network: str) -> tuple[str, ...]:
         """Hosts that have a vNIC in the network."""
         return self._get(("hosts of network", network)) or ()
+
+    def has_vnic(self, network: str, host: str) -> bool:
+        """Whether the host has a vNIC in the network."""
+        return bool(self._get(("ports of network on host", network, host)))
 
     def hosts_of_segment(self, segment: int) -> tuple[str, ...]:
         """Hosts that have a vNIC in the segment."""

@@ -29,7 +29,7 @@ from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
 from controller.doctor import examine
 from controller.errors import InvalidInput, Problem, no_such
-from controller.fabric import segment_name
+from controller.fabric import outside_segment, segment_name
 from controller.history import EventFilter, Found, rfc3339
 from controller.lldp import shown
 from controller.measures import measure
@@ -345,6 +345,8 @@ def _numbers(documents: Sequence[Document]) -> Iterator[NumberRequest]:
                 yield NumberRequest(HOSTS, document.name, 1, MAX_HOST)
                 for physical_network in host.uplinks:
                     yield NumberRequest(PHYSICAL_NETWORKS, physical_network, 1, MAX_UPLINK)
+                if host.external is not None:
+                    yield NumberRequest(SEGMENTS, outside_segment(host.external), 1, MAX_SEGMENT)
             case NetworkSpec() as network:
                 for vlan in sorted(network.vlans()):
                     yield NumberRequest(SEGMENTS, segment_name(document.name, vlan), 1, MAX_SEGMENT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS, Desired
-from controller.fabric import segment_name
+from controller.fabric import outside_segment, segment_name
 from controller.store.store import Store
 
 _Key = tuple[str, str]
@@ -48,6 +48,8 @@ class Sweeper:
         used = {(HOSTS, name) for name in hosts}
         for spec in hosts.values():
             used |= {(PHYSICAL_NETWORKS, physical) for physical in spec.uplinks}
+            if spec.external is not None:
+                used.add((SEGMENTS, outside_segment(spec.external)))
         for name, network in desired.networks.items():
             used |= {(SEGMENTS, segment_name(name, vlan)) for vlan in network.vlans()}
             if network.physical_network is not None:

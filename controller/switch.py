@@ -17,6 +17,7 @@ from controller.contents import Contents, Identity
 from controller.drift import Drift
 from controller.engine import Delta, HostTable
 from controller.errors import OpenFlowError
+from controller.meters import Meters
 from controller.openflow import messages
 from controller.openflow.connection import BundleRefused, Connection, Handlers, Refused
 from controller.openflow.decode import FlowUpdate, PacketIn, PortStatus, scan_flows
@@ -81,6 +82,7 @@ class Switch:
         self._admitting: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._has: set[Identity] | None = None
+        self._meters = Meters()
         # What may differ from what the switch has; empty while it is not known what that is.
         self._adds: dict[Identity, Entry] = {}
         self._removes: set[Identity] = set()
@@ -302,6 +304,7 @@ class Switch:
     async def _read(self, connection: Connection) -> None:
         """Learn what the switch has; everything that it lacks or should not have is pending from here on."""
         distrusted = self._drift.begin()
+        self._meters.distrust()
         # Ours alone: what a switch has learned, or somebody else put there, may be without bound.
         request = messages.flow_desc_request(cookie=own_cookie(bytes(7)), cookie_mask=OWNER_BITS)
         body = await connection.multipart(request, _READ_SECONDS)
@@ -348,6 +351,7 @@ class Switch:
             batch = [e for i, e in adds.items() if i not in self._has and i not in self._refused]
             gone = [*(identity for identity in removes if identity in self._has), *wrong]
             if not batch and not gone:
+                self._meters.drop(connection, self._table.meters)
                 if not self._refused and not self._drift.suspect:
                     self._confirmed = self._sequence
                 break
@@ -362,6 +366,7 @@ class Switch:
         """One atomic bundle. Deletions go first, so that a flow that takes another's place ends up there."""
         data = [messages.delete_flow(table, cookie) for table, cookie in gone]
         data += [entry.add for entry in batch]
+        await self._meters.ensure(connection, {entry.meter for entry in batch if entry.meter})
         try:
             await connection.bundle(data, _BUNDLE_SECONDS)
         except BundleRefused as refusal:

@@ -9,15 +9,50 @@ from controller.model.network import Isolation, PortGroup
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalView:
+    """Where a host meets the outside: ``segment`` is the one of that VLAN, ``network`` the network that has it,
+    ``uplink`` the OpenFlow port that leads there."""
+
+    network: str
+    segment: int
+    uplink: int
+    mac: str
+    address: str
+    subnet: str
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
 class HostView:
     """A host. ``number`` is fleet-wide; ``tunnel_ip`` is None where no overlay can reach; ``uplinks`` are physical
-    networks with the OpenFlow port of their patch port."""
+    networks with the OpenFlow port of their patch port; ``external`` is None where guests cannot reach the outside."""
 
     name: str
     number: int
     tunnel_ip: str | None
     tunnel: str
     uplinks: tuple[tuple[str, int], ...]
+    external: ExternalView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """What a network's gateway is, the same on every host. ``addresses`` are with their prefix lengths, such as
+    ``10.10.10.1/24``; ``dhcp`` says that DHCPv4 is answered, ``nat`` that guests reach the outside by their host's
+    external address."""
+
+    mac: str
+    addresses: tuple[str, ...]
+    dhcp: bool
+    nat: bool = False
+
+    @property
+    def ipv4(self) -> tuple[str, ...]:
+        return tuple(a.partition("/")[0] for a in self.addresses if "." in a)
+
+    @property
+    def ipv6(self) -> tuple[str, ...]:
+        return tuple(a.partition("/")[0] for a in self.addresses if ":" in a)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +60,8 @@ class NetworkView:
     """A network. ``segments`` maps its VLANs (0 untagged) to fleet-wide numbers.
 
     ``uplink`` is the OpenFlow port of its physical network's patch port, the same on every host; None without one.
-    ``overlay`` says that it reaches over tunnels; ``learning``, that some portgroup of it is learning.
+    ``overlay`` says that it reaches over tunnels; ``learning``, that some portgroup of it is learning. ``gateway`` is
+    None where it has no subnets.
     """
 
     name: str
@@ -34,6 +70,7 @@ class NetworkView:
     physical_network: str | None
     uplink: int | None
     learning: bool = False
+    gateway: GatewayView | None = None
 
     @property
     def alone(self) -> bool:

@@ -52,11 +52,12 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The operator's rows that a vNIC is judged by."""
+    """The operator's rows that a vNIC is judged by. ``leased`` are addresses by network and MAC."""
 
     hosts: Mapping[str, HostSpec]
     networks: Mapping[str, NetworkSpec]
     registered: Mapping[str, PortSpec]
+    leased: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def mtus(self) -> dict[str, int]:
         """Bytes that a vNIC's IP packets may have, by network."""
@@ -234,7 +235,9 @@ class Guests:
             socket = (report.socket.network, report.socket.portgroup) if report and report.socket else None
             evidence = Evidence(row, vnic, witness, registered, _confirmed(before, host, row), socket)
             verdict = judge(evidence, spec, wanted.networks, mtus)
-            yield identity, _status(identity, host, row, vnic, verdict, registered, names, before)
+            own = registered.addresses if registered is not None else ()
+            own += tuple(a for a in wanted.leased.get((verdict.network or "", identity[1]), ()) if a not in own)
+            yield identity, _status(identity, host, row, vnic, verdict, own, names, before)
         for uuid, domain in view.domains.items():
             for vnic in domain.vnics:
                 if (uuid, vnic.mac) in plugged:
@@ -313,7 +316,7 @@ def _status(
     row: VnicRow,
     vnic: VnicView | None,
     verdict: Verdict,
-    registered: PortSpec | None,
+    addresses: tuple[str, ...],
     names: Mapping[str, str],
     before: PortStatus | None,
 ) -> PortStatus:
@@ -323,5 +326,5 @@ def _status(
     return PortStatus(
         vm_uuid=uuid, vm=vm, mac=mac, host=host, tap=row.interface, ofport=row.ofport, iface_id=row.iface_id,
         network=verdict.network, portgroup=verdict.portgroup, mtu=mtu, state=verdict.state, reason=verdict.reason,
-        addresses=registered.addresses if registered is not None else (),
+        addresses=addresses,
     )  # fmt: skip

@@ -95,7 +95,7 @@ def _amiss(evidence: Evidence, host: HostSpec, network: NetworkSpec, group: Port
     physical = network.physical_network
     if physical is not None and physical not in host.uplinks:
         yield f"the host has no uplink to {physical}: it reaches this host only"
-    if network.mode == "isolated" and network.span == "fleet" and host.tunnel_ip is None:
+    if network.is_overlay and host.tunnel_ip is None:
         yield "the host has no tunnel_ip: it reaches this host only"
     if evidence.xml is None:
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+from hashlib import blake2b
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from controller.model.fields import Address, InterfaceName, ObjectName, OvsdbRemote, Spec
+from controller.model.fields import Address, InterfaceName, Mac, ObjectName, OvsdbRemote, Spec, Vlan
 from controller.model.libvirt_uri import check_uri
 
 TunnelType = Literal["geneve", "vxlan", "gre"]
@@ -16,10 +18,50 @@ TunnelType = Literal["geneve", "vxlan", "gre"]
 _OVERHEAD = {"geneve": 50, "vxlan": 50, "gre": 42}
 
 
+def _external_address(value: str) -> str:
+    try:
+        interface = ipaddress.IPv4Interface(value)
+    except ValueError:
+        interface = None
+    network = interface.network if interface is not None else None
+    edges = {network.network_address, network.broadcast_address} if network is not None else set()
+    if interface is None or "/" not in value or not 1 <= interface.network.prefixlen <= 30 or interface.ip in edges:
+        raise ValueError(f"{value!r} is no address of a machine with its prefix length; write 203.0.113.11/24")
+    return str(interface)
+
+
 class Uplink(Spec):
     """The way from a host to one physical network: an interface that fleetswitch puts in a bridge of its own."""
 
     interface: InterfaceName = Field(description="the network interface, for example ens224")
+
+
+class External(Spec):
+    """Where the host's guests of networks with mode nat reach the outside: its address on a physical network."""
+
+    uplink: ObjectName = Field(description="one of the host's uplinks")
+    vlan: Vlan | None = Field(default=None, description="the VLAN there; untagged when absent")
+    address: Annotated[str, AfterValidator(_external_address)] = Field(
+        description="the host's own address there with its prefix length, such as 203.0.113.11/24"
+    )
+    gateway: Address = Field(description="the router there, to which goes what is for elsewhere")
+    mac: Mac | None = Field(default=None, description="made from the host's name when absent")
+
+    @property
+    def ip(self) -> str:
+        return self.address.partition("/")[0]
+
+    @property
+    def subnet(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Interface(self.address).network
+
+    @model_validator(mode="after")
+    def _gateway_is_there(self) -> External:
+        if "." not in self.gateway or ipaddress.IPv4Address(self.gateway) not in self.subnet:
+            raise ValueError(f"has the gateway {self.gateway}, which is not in {self.subnet}; name the router there")
+        if self.gateway == self.ip:
+            raise ValueError(f"has {self.gateway} as its address and as its gateway; the gateway is another machine")
+        return self
 
 
 class HostSpec(Spec):
@@ -37,6 +79,7 @@ class HostSpec(Spec):
         default="system", description="system is the kernel's datapath, netdev is userspace and DPDK"
     )
     uplinks: dict[ObjectName, Uplink] = Field(default_factory=dict, description="physical network → uplink")
+    external: External | None = Field(default=None, description="where its guests of nat networks reach the outside")
     lldp: bool = Field(default=True, description="whether it says who it is on its uplinks, by LLDP; it listens anyway")
 
     @model_validator(mode="after")
@@ -50,6 +93,18 @@ class HostSpec(Spec):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _external_has_an_uplink(self) -> HostSpec:
+        if self.external is not None and self.external.uplink not in self.uplinks:
+            known = ", ".join(sorted(self.uplinks)) or "none"
+            raise ValueError(f"has external on {self.external.uplink}, which is no uplink of it; there are: {known}")
+        return self
+
     def overlay_mtu(self) -> int:
         """Bytes that an IP packet of a guest may have to reach this host through its tunnel."""
         return self.underlay_mtu - _OVERHEAD[self.tunnel] - (20 if self.tunnel_ip and ":" in self.tunnel_ip else 0)
+
+
+def external_mac(host: str, external: External) -> str:
+    """The MAC that a host has at its external address: locally administered (IEEE 802-2014, 8.4)."""
+    return external.mac or "02:f5:" + blake2b(f"host {host}".encode(), digest_size=4).digest().hex(":")

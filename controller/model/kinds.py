@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -52,6 +53,11 @@ class Fleet:
                 if other != name:
                     found.append(Problem(f"Host {name}: {what}", f"{value} is Host {other}'s already",
                                          "give each host its own"))  # fmt: skip
+        outside: dict[str, str] = {}
+        for name, host in sorted(self.hosts.items()):
+            if host.external is not None and outside.setdefault(host.external.ip, name) != name:
+                found.append(Problem(f"Host {name}: external.address", f"{host.external.ip} is Host "
+                                     f"{outside[host.external.ip]}'s already", "give each host its own"))  # fmt: skip
         return found
 
     def _networks(self) -> list[Problem]:
@@ -70,10 +76,26 @@ class Fleet:
                             f"Network {name}: vlan", f"{vlan or 'untagged'} on {network.physical_network} is Network "
                             f"{other}'s already", f"choose another VLAN, or use a portgroup of {other}"))  # fmt: skip
             found += self._mtu(name, network)
+        return [*found, *self._subnets()]
+
+    def _subnets(self) -> list[Problem]:
+        """Whoever reaches the outside has addresses that nobody else has: answers are told apart by them."""
+        found: list[Problem] = []
+        taken: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]] = []
+        for name, host in sorted(self.hosts.items()):
+            if host.external is not None and host.external.subnet not in [subnet for subnet, _ in taken]:
+                taken.append((host.external.subnet, f"outside of Host {name}"))
+        for name, network in sorted(self.networks.items()):
+            for subnet in map(ipaddress.ip_interface, network.subnets if network.mode == "nat" else ()):
+                for other, whose in taken:
+                    if other.version == subnet.version and other.overlaps(subnet.network):
+                        found.append(Problem(f"Network {name}: subnets", f"{subnet.network} overlaps {other}, {whose}",
+                                             "give each network with mode nat addresses of its own"))  # fmt: skip
+                taken.append((subnet.network, f"Network {name}"))
         return found
 
     def _mtu(self, name: str, network: NetworkSpec) -> list[Problem]:
-        limit = overlay_mtu(self.hosts.values()) if network.mode == "isolated" and network.span == "fleet" else None
+        limit = overlay_mtu(self.hosts.values()) if network.is_overlay else None
         if network.mtu is None or limit is None or network.mtu <= limit:
             return []
         return [Problem(f"Network {name}: mtu", f"{network.mtu} does not fit through the fleet's tunnels, which carry "
@@ -133,6 +155,5 @@ def network_mtu(network: NetworkSpec, overlay_limit: int | None) -> int:
     """
     if network.mtu is not None:
         return network.mtu
-    overlay = network.mode == "isolated" and network.span == "fleet"
-    limit = overlay_limit if overlay else None
+    limit = overlay_limit if network.is_overlay else None
     return DEFAULT_MTU if limit is None else min(limit, DEFAULT_MTU)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from controller.model.fields import ObjectName, ProfilePart, Spec, Uuid, Vlan
+from controller.model.fields import Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
 from controller.model.guard import FilterName, about_senders
+from controller.model.subnet import Dhcp, Subnet, gateway_mac
 
 Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
 
@@ -85,15 +87,42 @@ class PortGroup(Spec):
 class NetworkSpec(Spec):
     """What the operator says of a network. Modes are libvirt's words (formatnetwork, ``<forward mode>``)."""
 
-    mode: Literal["isolated", "bridge"] = Field(description="isolated: guests only; bridge: a physical network's VLANs")
+    mode: Literal["isolated", "bridge", "nat"] = Field(
+        description="isolated: guests only; bridge: a physical network's VLANs; nat: guests, who reach the outside by "
+        "the external address of the host that they are on"
+    )
     physical_network: ObjectName | None = Field(default=None, description="of mode bridge: the hosts' uplink to use")
     vlan: Vlan | None = Field(default=None, description="VLAN of vNICs whose portgroup says nothing; none is untagged")
     span: Literal["fleet", "host"] = Field(
-        default="fleet", description="of mode isolated: over all hosts, or each host by itself as libvirt means it"
+        default="fleet",
+        description="not of mode bridge: over all hosts, or each host by itself as libvirt means it",
     )
     mtu: int | None = Field(default=None, ge=576, le=65535, description="bytes; the largest that fits when absent")
     uuid: Uuid | None = Field(default=None, description="of the libvirt networks; made from the name when absent")
     portgroups: dict[ProfilePart, PortGroup] = Field(default_factory=dict)
+    subnets: tuple[Subnet, ...] = Field(
+        default=(), max_length=8, description="the gateway's address in each, or the subnet itself; not of mode bridge"
+    )
+    gateway_mac: Mac | None = Field(
+        default=None, description="of the gateway on every host; made from the name if absent"
+    )
+    dhcp: Dhcp | None = Field(default=None, description="what guests get by DHCP; nothing when absent")
+
+    @model_validator(mode="after")
+    def _subnets_fit(self) -> NetworkSpec:
+        if self.subnets and self.mode == "bridge":
+            raise ValueError("has mode bridge and subnets; the physical network has its own gateway, so leave them out")
+        if self.gateway_mac is not None and not self.subnets:
+            raise ValueError("has gateway_mac without subnets; add the subnets, or leave gateway_mac out")
+        networks = [ipaddress.ip_interface(subnet).network for subnet in self.subnets]
+        for number, one in enumerate(networks):
+            for other in networks[:number]:
+                if one.version == other.version and one.overlaps(other):
+                    raise ValueError(f"has the subnets {other} and {one}, which overlap; keep one of them")
+        if self.dhcp is not None:
+            for problem in self.dhcp.problems(self.subnets):
+                raise ValueError(problem)
+        return self
 
     @model_validator(mode="after")
     def _mode_fits(self) -> NetworkSpec:
@@ -101,14 +130,23 @@ class NetworkSpec(Spec):
             raise ValueError("has mode bridge without physical_network; name one of the hosts' uplinks")
         if self.mode == "bridge" and self.span == "host":
             raise ValueError("has mode bridge and span host; a physical network is everywhere where its uplink is")
-        if self.mode == "isolated" and self.physical_network is not None:
-            raise ValueError(f"is isolated and names physical_network {self.physical_network}; use mode bridge")
-        if self.mode == "isolated":
+        if self.mode == "nat" and not any("." in subnet for subnet in self.subnets):
+            raise ValueError("has mode nat without an IPv4 subnet; add one to subnets, such as 10.10.10.0/24")
+        if self.mode != "bridge" and self.physical_network is not None:
+            raise ValueError(
+                f"has mode {self.mode} and names physical_network {self.physical_network}; use mode bridge"
+            )
+        if self.mode != "bridge":
             for name, group in self.portgroups.items():
                 if group.isolation in {"private", "vepa", "passthrough"}:
-                    raise ValueError(f"is isolated, and portgroup {name} is {group.isolation}, which needs an uplink; "
-                                     "use mode bridge, or isolation isolated")  # fmt: skip
+                    raise ValueError(f"has mode {self.mode}, and portgroup {name} is {group.isolation}, which needs an "
+                                     "uplink; use mode bridge, or isolation isolated")  # fmt: skip
         return self
+
+    @property
+    def is_overlay(self) -> bool:
+        """Whether it reaches from host to host through tunnels."""
+        return self.mode != "bridge" and self.span == "fleet"
 
     @property
     def untagged_vlan(self) -> int:
@@ -137,3 +175,8 @@ class NetworkSpec(Spec):
 def network_uuid(name: str, spec: NetworkSpec) -> str:
     """The UUID that the network has as a libvirt network on every host."""
     return spec.uuid or str(uuid.uuid5(_NAMESPACE, name))
+
+
+def network_gateway_mac(name: str, spec: NetworkSpec) -> str:
+    """The MAC that the network's gateway has on every host."""
+    return spec.gateway_mac or gateway_mac(name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.errors import PipelineError
-from controller.openflow.actions import CopyField, Output, PopVlan, PushVlan, SetField
+from controller.openflow.actions import CopyField, DecNwTtl, Output, PopVlan, PushVlan, SetField
+from controller.openflow.conntrack import Nat
 from controller.openflow.learn import DELETE_LEARNED, LearnSpec
 from controller.openflow.match import Match, Value
 from controller.openflow.names import CONTROLLER
@@ -48,6 +49,19 @@ class LearnInto:
     limit: int = 0
     flags: int = DELETE_LEARNED
     result: RegisterField | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Ends the work of this table: through the connection tracker (ovs-actions(7), ct), and on in the target.
+
+    ``nat`` says how addresses are translated; an empty one applies what the connection's first packet was given.
+    """
+
+    target: Target
+    zone: int
+    nat: Nat
+    commit: bool = False
 
 
 def match(**terms: Value) -> Match:
@@ -97,6 +111,10 @@ def output(port: int) -> Output:
 def punt(max_len: int) -> Output:
     """To the controllers that want packets, ``max_len`` bytes of it."""
     return Output(CONTROLLER, max_len)
+
+
+def dec_ttl() -> DecNwTtl:
+    return DecNwTtl()
 
 
 def pop_vlan() -> PopVlan:

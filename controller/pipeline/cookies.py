@@ -30,6 +30,11 @@ def learned_of(cookie: int) -> tuple[int, int]:
     return cookie & (1 << 32) - 1, cookie >> 40 & _PORT
 
 
+def next_hop_cookie(segment: int) -> int:
+    """Cookie of the flows that a switch learns of machines outside, to which it sends what is for elsewhere."""
+    return _LEARNED << _SHIFT | 1 << 33 | segment
+
+
 def arrival_cookie(ofport: int) -> int:
     """Cookie of the flow that a switch learns when a guest that was copied to this OpenFlow port sends from there."""
     return _ARRIVAL | ofport

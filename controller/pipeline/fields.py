@@ -33,21 +33,25 @@ class Source(IntEnum):
     UPLINK = 2
     TUNNEL = 3
     SWITCH = 4  # the switch answers by itself
+    OUTSIDE = 5  # an answer from outside, translated back: it is for a guest of ours
 
 
 # A tunnel's key is the segment with the isolation bit above it: 24 bits, which geneve, vxlan and gre all carry.
 SEGMENT = RegisterField("segment", 0, 0, 23, "the layer-2 segment: one VLAN of one network, by its fleet-wide number")
 ISOLATED = RegisterField("isolated", 0, 23, 1, "the sender is an isolated vNIC; travels in the tunnel key")
-SOURCE = RegisterField("source", 1, 0, 3, "1 a vNIC, 2 an uplink, 3 a tunnel, 4 the switch itself")
+SOURCE = RegisterField("source", 1, 0, 3, "1 a vNIC, 2 an uplink, 3 a tunnel, 4 the switch itself, 5 the outside")
 PRIVATE = RegisterField("private", 1, 3, 1, "the sender is a private vNIC: it reaches the uplink only")
 LEARNED_SENDER = RegisterField("learned_sender", 1, 4, 1, "the switch has learned where the sender is")
+RESOLVED = RegisterField("resolved", 1, 5, 1, "the MAC of the next hop is known")
 OUT = RegisterField("out", 2, 0, 16, "the OpenFlow port to leave by; 0 while it is not known")
 PEER = RegisterField("peer", 3, 0, 16, "the host to reach through a tunnel, or that a tunnel comes from, by its number")
+
+NEXT_HOP = RegisterField("next_hop", 4, 0, 32, "IPv4 address outside to which the packet goes next")
 
 TUNNEL_KEY_BITS = SEGMENT.width + ISOLATED.width
 MAX_SEGMENT = (1 << SEGMENT.width) - 1
 MAX_HOST = (1 << PEER.width) - 1
 
 REGISTER_FIELDS: Mapping[str, RegisterField] = {
-    field.name: field for field in (SEGMENT, ISOLATED, SOURCE, PRIVATE, LEARNED_SENDER, OUT, PEER)
+    field.name: field for field in (SEGMENT, ISOLATED, SOURCE, PRIVATE, LEARNED_SENDER, RESOLVED, OUT, PEER, NEXT_HOP)
 }

@@ -9,12 +9,13 @@ from hashlib import blake2b
 from controller.errors import PipelineError
 from controller.openflow import messages
 from controller.openflow.actions import Action as WireAction
+from controller.openflow.actions import Controller, instructions, instructions_text
 from controller.openflow.actions import Resubmit as WireResubmit
-from controller.openflow.actions import instructions, instructions_text
+from controller.openflow.conntrack import Ct
 from controller.openflow.decode_flow import FlowDesc, decode_instructions, decode_match
 from controller.openflow.learn import Learn
 from controller.openflow.oxm import FIELDS
-from controller.pipeline.actions import Goto, LearnInto, Resubmit, Target, goto, match
+from controller.pipeline.actions import Goto, LearnInto, Resubmit, Target, Track, goto, match
 from controller.pipeline.app import App
 from controller.pipeline.cookies import is_learned, own_cookie
 from controller.pipeline.names import PipelineNames
@@ -28,13 +29,14 @@ class Entry:
     """A flow as a switch takes it. ``(table, cookie)`` is its identity: the cookie is a hash of all its content.
 
     ``slot`` is where it stands in the switch; two entries of one slot exclude each other. ``add`` is the whole
-    flow-mod.
+    flow-mod. ``meter`` is the meter that it needs, 0 none.
     """
 
     table: int
     cookie: int
     slot: tuple[int, int, bytes]
     add: bytes
+    meter: int = 0
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -113,7 +115,8 @@ class Pipeline:
         digest.update(body)
         cookie = own_cookie(digest.digest())
         add = messages.flow_mod(table, messages.Command.ADD, cookie, 0, flow.priority, match_bytes, body)
-        return Entry(table, cookie, (table, flow.priority, match_bytes), add)
+        meter = next((action.meter_id for action in actions if isinstance(action, Controller)), 0)
+        return Entry(table, cookie, (table, flow.priority, match_bytes), add, meter)
 
     def text(self, flow: Flow) -> str:
         """The flow as ``ovs-ofctl dump-flows`` would show it, in our names."""
@@ -127,7 +130,7 @@ class Pipeline:
         found = {self.tables[0]}
         for flow in (*self.misses(), *flows):
             for action in flow.actions:
-                if isinstance(action, (Goto, Resubmit)):
+                if isinstance(action, (Goto, Resubmit, Track)):
                     found.add(self.tables[self.resolve(flow.table, action.target)])
         return found
 
@@ -143,6 +146,8 @@ class Pipeline:
                     target = self.resolve(flow.table, action.target)
                 case Resubmit():
                     actions.append(WireResubmit(self.resolve(flow.table, action.target)))
+                case Track(zone=zone, nat=nat, commit=commit):
+                    actions.append(Ct(commit, zone, self.resolve(flow.table, action.target), (nat,)))
                 case LearnInto():
                     actions.append(self._learn(flow.table, action))
                 case _:

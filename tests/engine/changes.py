@@ -6,9 +6,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from controller.model.host import HostSpec, Uplink
+from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import Incoming, PortSpec, PortStatus
+from controller.model.subnet import Dhcp
 
 Change = tuple[str, str, Any]
 
@@ -33,14 +34,19 @@ ADDRESSES: list[tuple[str, ...]] = [(), ("10.0.0.5",), ("10.0.0.6", "fd00::6"), 
 
 
 def hosts(number: int) -> st.SearchStrategy[HostSpec]:
-    def build(ip: str | None, tunnel: Any, uplinks: tuple[str, ...]) -> HostSpec:
+    def build(ip: str | None, tunnel: Any, uplinks: tuple[str, ...], vlan: int | None) -> HostSpec:
         named = {name: Uplink(interface=f"e{number}") for number, name in enumerate(uplinks)}
-        return HostSpec(ovsdb="unix:/db", tunnel_ip=ip, tunnel=tunnel, uplinks=named)
+        external = None
+        if uplinks and vlan is not None:
+            address = f"203.0.113.{number + 11}/24"
+            external = External(uplink=uplinks[-1], vlan=vlan or None, address=address, gateway="203.0.113.1")
+        return HostSpec(ovsdb="unix:/db", tunnel_ip=ip, tunnel=tunnel, uplinks=named, external=external)
 
     own = [f"192.0.2.{number + 1}", f"192.0.2.{number + 101}", f"fd00:1::{number + 1}"]
     ips = st.sampled_from([None, *own, "192.0.2.200"])  # the last one also of other hosts
     uplinks = st.sampled_from([(), ("phys1",), ("phys1", "phys2")])
-    return st.builds(build, ips, st.sampled_from(["geneve", "vxlan", "gre"]), uplinks)
+    outside = st.sampled_from([None, 0, 20, 99])  # a VLAN that a network may have, or that none has
+    return st.builds(build, ips, st.sampled_from(["geneve", "vxlan", "gre"]), uplinks, outside)
 
 
 def networks() -> st.SearchStrategy[NetworkSpec]:
@@ -50,11 +56,17 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
         NetworkSpec, mode=st.just("isolated"), span=st.sampled_from(["fleet", "fleet", "host"]), vlan=vlans,
         portgroups=st.sampled_from([{}, GROUPS, GROUPS]),
     )  # fmt: skip
+    natted = st.builds(
+        NetworkSpec, mode=st.sampled_from(["nat", "nat", "isolated"]), span=st.sampled_from(["fleet", "fleet", "host"]),
+        portgroups=st.sampled_from([{}, GROUPS]),
+        subnets=st.sampled_from([("10.0.0.0/24",), ("10.0.0.1/24", "fd00::/64")]),
+        dhcp=st.sampled_from([None, Dhcp(range=(("10.0.0.9", "10.0.0.20"),))]),
+    )  # fmt: skip
     bridged = st.builds(
         NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
         portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]),
     )  # fmt: skip
-    return st.one_of(isolated, bridged)
+    return st.one_of(isolated, bridged, natted)
 
 
 def ports(number: int) -> st.SearchStrategy[PortStatus]:

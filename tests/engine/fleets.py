@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.fabric import Rows, segment_name
-from controller.model.host import HostSpec, Uplink
+from controller.fabric import Rows, outside_segment, segment_name
+from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from controller.pipeline.ports import uplink_port
@@ -55,6 +55,8 @@ class FleetRows:
             self.host_numbers.of(name)
             for physical_network in sorted(value.uplinks):
                 self.uplink_numbers.of(physical_network)
+            if value.external is not None:
+                self.segment_numbers.of(outside_segment(value.external))
         if isinstance(value, NetworkSpec):
             if value.physical_network is not None:
                 self.uplink_numbers.of(value.physical_network)
@@ -65,6 +67,12 @@ class FleetRows:
         uplinks = {each: Uplink(interface=f"eth{number}") for number, each in enumerate(physical)}
         spec = HostSpec(ovsdb=f"unix:/{name}", tunnel_ip=tunnel_ip, tunnel=tunnel, uplinks=uplinks)
         self.put("Host", name, spec)
+        return self
+
+    def outside(self, name: str, uplink: str, address: str, **fields: Any) -> FleetRows:
+        """Give a host an external address in 203.0.113.0/24, by the router 203.0.113.1."""
+        external = External(uplink=uplink, address=f"{address}/24", gateway="203.0.113.1", **fields)
+        self.put("Host", name, self.hosts[name].model_copy(update={"external": external}))
         return self
 
     def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:

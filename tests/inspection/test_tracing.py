@@ -92,8 +92,8 @@ def test_a_packet_goes_from_host_to_host_with_the_reason_at_every_table(vswitch:
     assert (first.host, first.entered, first.sent) == ("kvm1", "from web1 (vnet1)", ["to kvm2 by geneve, key 1"])
     assert (second.host, second.entered, second.sent) == ("kvm2", "from kvm1 by geneve", ["to web2 (vnet2)"])
     assert [step.table for step in first.steps] == [
-        "classify", "spoof_guard", "server_guard", "neighbour_guard", "address_guard", "origin", "neighbours",
-        "answer_nd", "learn", "forward", "tunnel",
+        "classify", "spoof_guard", "server_guard", "neighbour_guard", "address_guard", "origin", "gateway",
+        "neighbours", "answer_nd", "nat_in", "learn", "forward", "tunnel",
     ]  # fmt: skip
     guard = first.steps[4]
     assert (guard.app, guard.source, guard.why) == ("spoofguard", "Port web1", "from its own 10.0.0.1")

@@ -1,0 +1,59 @@
+"""NAT: guests speak to the outside by their host's external address, and hear what answers that.
+
+Open vSwitch's connection tracker does it on the host itself. What no guest began gets nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.fabric import Reader
+from controller.openflow.conntrack import Nat as Translation
+from controller.pipeline.actions import Track, goto, load, match
+from controller.pipeline.app import App
+from controller.pipeline.fields import SOURCE, Source
+from controller.pipeline.tables import DROP, HOP, NEXT, Flow, Priority, Stage, Table
+from controller.views import HostView
+
+NAT_IN = Table("nat_in", Stage.TRANSLATE_IN, Stage.FORWARD, "from outside: translated back, when it is an answer")
+NAT_IN_STATE = Table("nat_in_state", Stage.TRANSLATE_IN, DROP, "lets in what answers a guest")
+NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the connection is looked up")
+NAT_OUT_STATE = Table("nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address")
+
+ZONE = 0xF5F5  # bridges of one userspace datapath share the tracker: a zone that nobody else is likely to use
+_IPV4 = 0x0800
+
+# ovs-fields(7), ct_state
+_NEW, _ESTABLISHED, _RELATED, _INVALID, _TRACKED = 0x01, 0x02, 0x04, 0x10, 0x20
+_STATES = (_ESTABLISHED, _RELATED)
+
+
+class Nat(App):
+    tables = (NAT_IN, NAT_IN_STATE, NAT_OUT, NAT_OUT_STATE)
+
+    def fleet(self, fabric: Reader) -> Iterator[Flow]:
+        for state in _STATES:
+            known = match(ct_state=(state | _TRACKED, state | _TRACKED | _INVALID))
+            yield NAT_IN_STATE.flow(
+                Priority.ANYWHERE + state, known, load(SOURCE, Source.OUTSIDE), goto(Stage.ROUTE),
+                why="belongs to a connection that a guest began",
+            )  # fmt: skip
+            yield NAT_OUT_STATE.flow(
+                Priority.ANYWHERE + state, known, goto(HOP), why="belongs to a connection that is known"
+            )
+        yield NAT_OUT.flow(
+            Priority.ANYWHERE, match(eth_type=_IPV4), Track(NEXT, ZONE, Translation()), why="which connection is it?"
+        )
+
+    def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
+        if (outside := host.external) is None:
+            return
+        yield NAT_IN.flow(
+            Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=_IPV4),
+            Track(NEXT, ZONE, Translation()), why=f"for {outside.address}: does it answer a guest?",
+        )  # fmt: skip
+        yield NAT_OUT_STATE.flow(
+            Priority.ANYWHERE, match(ct_state=(_NEW | _TRACKED, _NEW | _TRACKED | _INVALID), eth_type=_IPV4),
+            Track(HOP, ZONE, Translation("src", outside.address), commit=True),
+            why=f"a guest begins: from here on it speaks as {outside.address}",
+        )  # fmt: skip

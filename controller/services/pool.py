@@ -1,0 +1,99 @@
+"""The addresses of a network that DHCP can give: who gets which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from ipaddress import IPv4Address
+
+from controller.model.lease import Lease
+
+OFFER_SECONDS = 30.0  # for so long nobody else is offered what one was
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What may be given. ``reserved`` is by MAC; ``taken`` are addresses that are somebody's otherwise, by address with
+    the MAC that has them, "" for the gateway."""
+
+    ranges: Sequence[tuple[str, str]] = ()
+    reserved: Mapping[str, str] = field(default_factory=dict)
+    taken: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, address: str) -> bool:
+        """Whether it is in a range."""
+        number = int(IPv4Address(address))
+        return any(int(IPv4Address(low)) <= number <= int(IPv4Address(high)) for low, high in self.ranges)
+
+
+@dataclass(slots=True)
+class Book:
+    """One network's leases by address, and what was offered: address → (MAC, until when)."""
+
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    offers: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def of(self, mac: str) -> Lease | None:
+        """The client's lease, also one that ran out: the one that lasts longest."""
+        mine = [lease for lease in self.leases.values() if lease.mac == mac and lease.state == "leased"]
+        return max(mine, key=lambda lease: lease.expires, default=None)
+
+    def is_free(self, address: str, mac: str, now: float) -> bool:
+        """Whether nobody but this client has it, or was offered it."""
+        lease, offer = self.leases.get(address), self.offers.get(address)
+        if lease is not None and lease.expires > now and (lease.mac != mac or lease.state == "declined"):
+            return False
+        return offer is None or offer[0] == mac or offer[1] <= now
+
+    def offer(self, address: str, mac: str, now: float) -> None:
+        """Keep it for this client for a while."""
+        self.offers = {
+            other: (whose, until) for other, (whose, until) in self.offers.items() if until > now and whose != mac
+        }
+        self.offers[address] = (mac, now + OFFER_SECONDS)
+
+
+def may_have(pool: Pool, book: Book, mac: str, address: str, now: float) -> bool:
+    """Whether this client may have that address now."""
+    own = own_address(pool, mac)
+    if own is not None and own != address and book.is_free(own, mac, now):
+        return False  # its own waits for it
+    if own != address:
+        theirs = address in pool.reserved.values() or address in pool.taken
+        if theirs or not pool.holds(address):
+            return False
+    return book.is_free(address, mac, now)
+
+
+def choose(pool: Pool, book: Book, mac: str, wanted: str | None, now: float) -> str | None:
+    """The address to offer: its own, the one that it had, the one that it wants, or the first free one; None when
+    none is left."""
+    had = book.of(mac)
+    offered = next((address for address, (whose, _) in book.offers.items() if whose == mac), None)
+    first = (own_address(pool, mac), had.ip if had is not None else None, wanted, offered)
+    for address in first:
+        if address is not None and may_have(pool, book, mac, address, now):
+            return address
+    return next((address for address in _from(pool, mac) if may_have(pool, book, mac, address, now)), None)
+
+
+def own_address(pool: Pool, mac: str) -> str | None:
+    """What is reserved for the client, or registered as its own."""
+    return pool.reserved.get(mac) or next((address for address, whose in pool.taken.items() if whose == mac), None)
+
+
+def _from(pool: Pool, mac: str) -> Iterator[str]:
+    """All addresses of the ranges, from one on that goes with the client: it likely gets the same one again."""
+    spans = [(int(IPv4Address(low)), int(IPv4Address(high))) for low, high in pool.ranges]
+    total = sum(high - low + 1 for low, high in spans)
+    if not total:
+        return
+    start = int.from_bytes(blake2b(mac.encode(), digest_size=4).digest(), "big") % total
+    for n in range(total):
+        at = (start + n) % total
+        for low, high in spans:
+            if at <= high - low:
+                yield str(IPv4Address(low + at))
+                break
+            at -= high - low + 1

@@ -1,0 +1,68 @@
+"""The services together: which of them a packet is for, and which addresses guests have by them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any
+
+from controller.desired import Desired
+from controller.engine import Engine
+from controller.openflow.decode import PacketIn
+from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN
+from controller.services import arp
+from controller.services.dhcp_service import GRACE_SECONDS, DhcpService, lasting
+from controller.services.next_hops import NextHops
+from controller.store.store import Store
+from controller.views import ExternalView
+
+Service = Callable[[str, PacketIn], None]
+
+
+class Services:
+    """Everything on the loop. ``send`` gives a message to a host's switch."""
+
+    def __init__(self, store: Store, desired: Desired, engine: Engine, send: Callable[[str, bytes], bool]) -> None:
+        self._store = store
+        self._desired = desired
+        self._engine = engine
+        self._number = engine.pipeline.number
+        self._dhcp = DhcpService(store, desired, self._number[DELIVER], send)
+        self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
+        self.leased: Mapping[tuple[str, str], tuple[str, ...]] = {}
+        """The addresses that guests have by DHCP now, by network and MAC."""
+        self._started = time.time()
+
+    def work(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs as long as the controller does, by name."""
+        return {"dhcp": self._dhcp.run(), "next hops": self.next_hops.run()}
+
+    def tables(self) -> dict[int, Service]:
+        """Who takes the packets that a table sends to the controller, by the table's number."""
+        return {self._number[GATEWAY]: self._asked_gateway, self._number[HOP_KNOWN]: self.next_hops.unknown}
+
+    def leases_changed(self) -> set[str]:
+        """Look at the leases anew; gives the hosts whose guests have other addresses than before.
+
+        While the controller was away nobody could renew a lease: such a one ends later.
+        """
+        before = self.leased
+        self.leased = lasting(self._desired.leases, max(time.time(), self._started) - GRACE_SECONDS)
+        macs = {mac for (_, mac), _ in before.items() ^ self.leased.items()}
+        return {status.host for status in self._desired.statuses.values() if status.host and status.mac in macs}
+
+    async def forget(self) -> None:
+        """Take leases away that ended long ago. Raises StoreError."""
+        if forgotten := self._dhcp.forgotten(time.time()):
+            await self._store.commit(forgotten)
+
+    def _asked_gateway(self, host: str, packet: PacketIn) -> None:
+        service = self.next_hops.told if packet.data[12:14] == arp.ETHERTYPE.to_bytes(2, "big") else self._dhcp.take
+        service(host, packet)
+
+    def _outsides(self) -> Iterator[tuple[str, ExternalView]]:
+        """Where the hosts meet the outside."""
+        reader = self._engine.fabric.reader()
+        for name, spec in self._desired.hosts.items():
+            if spec.external is not None and (view := reader.host(name)) is not None and view.external is not None:
+                yield name, view.external

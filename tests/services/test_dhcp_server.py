@@ -1,0 +1,253 @@
+"""The DHCP server: who gets which address, and that nobody gets another's."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Interface
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from controller.model.lease import Lease
+from controller.services import dhcp_message as message
+from controller.services.dhcp import SILENCE, Answer, Server, answer
+from controller.services.dhcp_message import NOBODY, Kind, Option, Request
+from controller.services.pool import OFFER_SECONDS, Book, Pool
+
+A, B, C = (f"52:54:00:00:00:0{n}" for n in "abc")
+GATEWAY = "10.0.0.1"
+
+
+def server(*ranges: tuple[str, str], **pool: dict[str, str]) -> Server:
+    made = Pool(
+        ranges or (("10.0.0.10", "10.0.0.12"),), pool.get("reserved", {}), {GATEWAY: "", **pool.get("taken", {})}
+    )
+    return Server("web", "02:f5:00:00:00:01", (IPv4Interface("10.0.0.1/24"),), made, 3600, 1450, router=True)
+
+
+def ask(kind: Kind, mac: str = A, **fields: object) -> Request:
+    plain = Request(kind, 1, False, NOBODY, NOBODY, mac, None, None, b"", "", frozenset())
+    return replace(plain, **fields)
+
+
+class Talk:
+    """A server and its book; what is to be written is written."""
+
+    def __init__(self, it: Server) -> None:
+        self.server, self.leases, self.now = it, {}, 1000.0
+        self.book = Book(self.leases)
+
+    def say(self, request: Request) -> Answer:
+        done = answer(self.server, self.book, request, f"port of {request.chaddr}", self.now)
+        if done.lease is not None:
+            self.leases[done.lease.ip] = done.lease
+        if done.released is not None:
+            del self.leases[done.released]
+        return done
+
+    def told(self, request: Request) -> tuple[Kind, str, dict[int, bytes]] | None:
+        """Kind, address and options of the answer, read as a client reads it."""
+        reply = self.say(request).reply
+        if reply is None:
+            return None
+        body = reply.payload
+        found, at = {}, 240
+        while body[at] != 255:
+            found[body[at]] = body[at + 2 : at + 2 + body[at + 1]]
+            at += 2 + body[at + 1]
+        return Kind(found[Option.KIND][0]), ".".join(map(str, body[16:20])), found
+
+    def gets(self, mac: str, wanted: str | None = None) -> str | None:
+        """The address that a client ends up with, by an offer."""
+        offer = self.told(ask(Kind.DISCOVER, mac, requested=wanted))
+        if offer is None:
+            return None
+        kind, address, _ = self.told(ask(Kind.REQUEST, mac, requested=offer[1], server=GATEWAY)) or (None, None, None)
+        return address if kind is Kind.ACK else None
+
+
+def test_a_client_gets_an_address_and_what_goes_with_it() -> None:
+    talk = Talk(replace(server(), domain="example.org", dns=("10.0.0.53",)))
+    offered = talk.told(ask(Kind.DISCOVER))
+    assert offered is not None
+    assert talk.leases == {}  # nothing is promised before it is asked for
+    kind, address, told = talk.told(ask(Kind.REQUEST, requested=offered[1], server=GATEWAY, host_name="web1")) or (
+        0,
+        0,
+        {},
+    )
+    assert (kind, address) == (Kind.ACK, offered[1])
+    assert told[Option.SUBNET_MASK] == bytes([255, 255, 255, 0])
+    assert told[Option.ROUTER] == told[Option.SERVER] == bytes([10, 0, 0, 1])
+    assert told[Option.LEASE] == message.seconds(3600)
+    assert told[Option.MTU] == (1450).to_bytes(2, "big")
+    assert (told[Option.DOMAIN_NAME], told[Option.DNS]) == (b"example.org", bytes([10, 0, 0, 53]))
+    lease = Lease(network="web", ip=address, mac=A, port=f"port of {A}", name="web1", expires=4600)
+    assert talk.leases == {address: lease}
+
+
+def test_an_isolated_network_has_no_way_out() -> None:
+    told = Talk(replace(server(), router=False)).told(ask(Kind.DISCOVER))
+    assert told is not None
+    assert Option.ROUTER not in told[2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "to"),
+    [
+        ({}, (A, "the offer")),
+        ({"broadcast": True}, ("ff:ff:ff:ff:ff:ff", "255.255.255.255")),
+    ],
+)
+def test_where_an_offer_goes(fields: dict[str, object], to: tuple[str, str]) -> None:
+    reply = Talk(server()).say(ask(Kind.DISCOVER, **fields)).reply
+    assert reply is not None
+    assert reply.eth_dst == to[0]
+    assert reply.ipv4_dst == (to[1] if to[1][0].isdigit() else ".".join(map(str, reply.payload[16:20])))
+
+
+def test_all_get_different_addresses_until_none_is_left() -> None:
+    talk = Talk(server())
+    assert {talk.gets(mac) for mac in (A, B, C)} == {"10.0.0.10", "10.0.0.11", "10.0.0.12"}
+    assert talk.gets("52:54:00:00:00:0d") is None
+    talk.now += 3601
+    assert talk.gets("52:54:00:00:00:0d") is not None
+
+
+def test_a_client_gets_its_address_again_also_when_the_lease_ran_out() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.200")))
+    had = talk.gets(A)
+    talk.now += 100_000
+    assert talk.gets(A) == had
+    assert talk.gets(A, wanted="10.0.0.77") == had
+
+
+def test_two_clients_that_ask_at_once_are_offered_different_addresses() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.11")))
+    first, second = talk.told(ask(Kind.DISCOVER, A)), talk.told(ask(Kind.DISCOVER, B))
+    assert first is not None
+    assert second is not None
+    assert first[1] != second[1]
+    assert talk.told(ask(Kind.DISCOVER, C)) is None
+    talk.now += OFFER_SECONDS + 1
+    assert talk.told(ask(Kind.DISCOVER, C)) is not None  # nobody took them
+
+
+def test_what_is_reserved_or_registered_is_for_that_client_only() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.11"), reserved={A: "10.0.0.10"}, taken={"10.0.0.50": B}))
+    assert talk.gets(C, wanted="10.0.0.10") == "10.0.0.11"
+    assert (talk.gets(A), talk.gets(B)) == ("10.0.0.10", "10.0.0.50")
+    for mac, address in ((C, "10.0.0.50"), (C, GATEWAY), (A, "10.0.0.11"), (C, "10.9.9.9"), (C, "10.0.0.99")):
+        kind, _, _ = talk.told(ask(Kind.REQUEST, mac, requested=address)) or (None, 0, 0)
+        assert kind is Kind.NAK, (mac, address)
+
+
+def test_a_lease_is_renewed_by_its_client_alone() -> None:
+    talk = Talk(server())
+    address = talk.gets(A)
+    assert address is not None
+    talk.now += 1800
+    renewed = talk.say(ask(Kind.REQUEST, A, ciaddr=address))
+    assert renewed.reply is not None
+    assert renewed.reply.ipv4_dst == address
+    assert renewed.lease is not None
+    assert renewed.lease.expires == 1000 + 1800 + 3600
+    kind, _, _ = talk.told(ask(Kind.REQUEST, B, ciaddr=address)) or (None, 0, 0)
+    assert kind is Kind.NAK
+    assert talk.leases[address].mac == A
+
+
+def test_who_chose_another_server_or_asks_by_a_relay_is_left_alone() -> None:
+    talk = Talk(server())
+    assert talk.say(ask(Kind.REQUEST, requested="10.0.0.10", server="10.0.0.99")) == SILENCE
+    assert talk.say(ask(Kind.DISCOVER, giaddr="10.5.0.1")) == SILENCE
+
+
+def test_what_is_given_back_is_free_and_only_its_client_gives_it_back() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.10")))
+    assert talk.gets(A) == "10.0.0.10"
+    talk.say(ask(Kind.RELEASE, B, ciaddr="10.0.0.10"))
+    assert talk.gets(B) is None
+    talk.say(ask(Kind.RELEASE, A, ciaddr="10.0.0.10"))
+    assert talk.gets(B) == "10.0.0.10"
+
+
+def test_an_address_that_somebody_has_already_is_not_given_for_a_while() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.15")))
+    seen = set()
+    for _ in range(6):
+        address = talk.gets(A)
+        seen.add(address)
+        talk.say(ask(Kind.DECLINE, A, requested=address))
+    assert len(seen) == 5  # one client makes no more than four unusable
+    talk.say(ask(Kind.DECLINE, B, requested="10.0.0.15"))
+    assert talk.gets(B) is not None
+    talk.now += 601
+    assert talk.gets(C) is not None
+
+
+def test_who_has_an_address_may_ask_for_the_rest() -> None:
+    kind, address, told = Talk(server()).told(ask(Kind.INFORM, ciaddr="10.0.0.99")) or (0, 0, {})
+    assert (kind, address) == (Kind.ACK, NOBODY)
+    assert Option.LEASE not in told
+    assert told[Option.ROUTER] == bytes([10, 0, 0, 1])
+
+
+class Clients(RuleBasedStateMachine):
+    """Whatever clients do, no two hold one address, and nobody holds what is not for it."""
+
+    macs = st.sampled_from([A, B, C, "52:54:00:00:00:0d"])
+    addresses = st.sampled_from([*(f"10.0.0.{n}" for n in (1, 9, 10, 11, 12, 13, 50)), "10.7.0.1"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.talk = Talk(server(reserved={B: "10.0.0.11"}, taken={"10.0.0.50": C}))
+        self.held: dict[str, tuple[str, float]] = {}
+
+    @rule(mac=macs, wanted=st.none() | addresses)
+    def start(self, mac: str, wanted: str | None) -> None:
+        self.hold(mac, self.talk.gets(mac, wanted))
+
+    @rule(mac=macs, address=addresses, renews=st.booleans())
+    def ask_for(self, mac: str, address: str, renews: bool) -> None:
+        fields = {"ciaddr": address} if renews else {"requested": address}
+        told = self.talk.told(ask(Kind.REQUEST, mac, **fields))
+        if told is not None and told[0] is Kind.ACK:
+            self.hold(mac, told[1])
+
+    def hold(self, mac: str, address: str | None) -> None:
+        if address is None:
+            return
+        owner, until = self.held.get(address, (mac, 0.0))
+        assert owner == mac or until <= self.talk.now, f"{address} is {owner}'s and was given to {mac}"
+        assert address != GATEWAY
+        assert {"10.0.0.11": B, "10.0.0.50": C}.get(address, mac) == mac
+        self.held[address] = (mac, self.talk.now + 3600)
+
+    @rule(mac=macs, address=addresses)
+    def give_back(self, mac: str, address: str) -> None:
+        self.talk.say(ask(Kind.RELEASE, mac, ciaddr=address))
+        if self.held.get(address, ("", 0))[0] == mac:
+            del self.held[address]
+
+    @rule(mac=macs, address=addresses)
+    def decline(self, mac: str, address: str) -> None:
+        self.talk.say(ask(Kind.DECLINE, mac, requested=address))
+        if self.held.get(address, ("", 0))[0] == mac:
+            del self.held[address]
+
+    @rule(seconds=st.sampled_from([1, 29, 31, 1800, 3601]))
+    def pass_time(self, seconds: int) -> None:
+        self.talk.now += seconds
+
+    @invariant()
+    def a_client_has_few_addresses(self) -> None:
+        for mac in (A, B, C):
+            mine = [lease for lease in self.talk.leases.values() if lease.mac == mac and lease.state == "declined"]
+            assert sum(lease.expires > self.talk.now for lease in mine) <= 4
+
+
+TestClients = Clients.TestCase
+TestClients.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
