@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -192,36 +194,63 @@ def our_rows(host: Host) -> list[str]:
     return found
 
 
-_UNDER_WAY = 20  # pings, of which a loaded machine may owe the answers when the block ends
+_UNDER_WAY = 20  # pings, of which a loaded machine may owe the answers when it ends
+_LASTS = 1.0  # seconds at least
+_FEWEST = 30  # answers, of some hundred pings: with fewer nothing was watched
 
 
 class Pinging:
-    """Pings at 100 a second while the block runs; ``lost`` are those without an answer after the first that had one,
-    but for the last that were sent, whose answers were under way."""
+    """Pings at 100 a second while the block runs; it begins when one was answered, and lasts a second at least.
+
+    ``lost`` are those without an answer after the first that had one, but for the last that were sent, whose answers
+    were under way. What is lost shortly behind the block counts too. Raises LabError when hardly any was answered.
+    """
 
     def __init__(self, guest: LightGuest, address: str) -> None:
         self.lost: list[int] = []
-        self.answered = 0
+        self.answered = self.sent = 0
         self._what = f"{guest.name} to {address}"
         self._argv = netns.argv_in(guest.netns, ["ping", "-n", "-i", "0.01", address])
-        self._process: subprocess.Popen[str] | None = None
+        self._begun = 0.0
 
     def __enter__(self) -> Pinging:
-        self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        self._said = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=self._said)
+        try:
+            wait_for(f"{self._what}: a first answer", self._numbers, PATIENCE, every=0.01)
+        except LabError:
+            self._end()
+            raise
+        self._begun = time.monotonic()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGINT)
-        said, _ = self._process.communicate(timeout=10.0)
-        numbers = sorted({int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", said)})
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        time.sleep(max(_UNDER_WAY / 100, self._begun + _LASTS - time.monotonic()))
+        numbers = self._end()
         self.answered = len(numbers)
-        sent = re.search(r"(\d+) packets transmitted", said)
-        if numbers and sent:
-            self.lost = sorted(set(range(numbers[0], int(sent[1]) - _UNDER_WAY)) - set(numbers))
+        self.lost = sorted(set(range(numbers[0], self.sent - _UNDER_WAY)) - set(numbers))
+        if kind is None and self.answered < _FEWEST:
+            raise LabError(str(self))
+
+    def _text(self) -> str:
+        return os.pread(self._said.fileno(), 1 << 26, 0).decode()
+
+    def _numbers(self) -> list[int]:
+        """Of the pings that were answered until now."""
+        return sorted({int(number) for number in re.findall(r"bytes from .* icmp_seq=(\d+)", self._text())})
+
+    def _end(self) -> list[int]:
+        """The numbers of all that were answered."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(10.0)
+        sent = re.search(r"(\d+) packets transmitted", self._text())
+        self.sent = int(sent[1]) if sent else 0
+        numbers = self._numbers()
+        self._said.close()
+        return numbers
 
     def __str__(self) -> str:
-        return f"{self._what}: {self.answered} answered, lost {self.lost[:5]}"
+        return f"{self._what}: {self.answered} of {self.sent} answered, {len(self.lost)} lost {self.lost[:5]}"
 
 
 def installed(host: Host) -> dict[tuple[int, int], float]:

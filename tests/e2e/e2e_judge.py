@@ -31,7 +31,8 @@ _LATE_SECONDS = 1.5  # until then a frame may be under way on a loaded machine
 @dataclass(frozen=True, slots=True)
 class Party:
     """Somebody who sends and listens. ``host`` is None outside the fleet; ``wire`` hears what is meant for others too,
-    as a physical port does; of a ``tap``, the host's end of a guest that sends nothing by itself, what leaves is heard.
+    as a physical port does; of a ``tap``, the host's end of a guest that is told nothing of the judge, what leaves is
+    heard. Whatever such a guest says by itself, all frames from its MAC, is held against the rule too.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Party:
 Rule = Callable[[Party, Party], bool]
 # Names: sender, addressee ("" for everybody), listener.
 Hearing = tuple[str, str, str]
+Pair = tuple[str, str]
 
 
 @dataclass(slots=True)
@@ -81,6 +83,8 @@ class Judge:
         self._rounds: dict[int, _Round] = {}
         self._count = 0
         self._disturbed: Counter[str] = Counter()
+        self._speakers: dict[str, Party] = {}  # by MAC: who says what it likes
+        self._said: dict[Pair, float] = {}  # speaker, listener: when it was last heard
         self._new: set[str] = set()  # joined since everybody last agreed: may not be switched yet
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -110,6 +114,8 @@ class Judge:
                 member = _Member(party, len(self._numbers), raw)
                 self._numbers[member.number] = party
                 self._members[party.name] = member
+                if party.tap:
+                    self._speakers[party.mac] = party
                 self._new.add(party.name)
                 self._selector.register(raw, selectors.EVENT_READ, member)
 
@@ -143,9 +149,11 @@ class Judge:
         for each in self._rounds.values():
             each.owed = {key for key in each.owed if not names & {key[0], key[2]}}
 
-    def agree(self, within: float) -> float:
-        """Wait until a whole round came out as it should, and say after how many seconds. Raises LabError."""
+    def agree(self, within: float, since: float | None = None) -> float:
+        """Wait until a whole round that begins now or later came out as it should, and say how many seconds after
+        ``since`` (of time.monotonic()) it began. Raises LabError when none has ``within`` seconds from then."""
         begun = time.monotonic()
+        since = begun if since is None else since
         missing: set[Hearing] = set()
         flooded: set[Hearing] = set()
         while True:
@@ -154,11 +162,32 @@ class Judge:
                 done = [r for r in rounds if r.expected <= r.heard.keys() and not r.flooded]
                 if done:
                     self._new.clear()
-                    return min(r.begun for r in done) - begun
+                    return min(r.begun for r in done) - since
                 if len(rounds) > 1:
                     missing, flooded = rounds[-2].expected - rounds[-2].heard.keys(), rounds[-2].flooded
-            if time.monotonic() - begun > within + _LATE_SECONDS:
+            if time.monotonic() - since > within + _LATE_SECONDS:
                 raise LabError(f"after {within:.0f} s not heard: {_told(missing)}; flooded: {_told(flooded)}")
+            time.sleep(0.05)
+
+    def heard_by_all(self, names: Iterable[str], within: float) -> None:
+        """Wait until everybody who should has heard each of these speakers from now on. Raises LabError."""
+        since = time.monotonic()
+        wanted = set(names)
+
+        def missing() -> set[Pair]:
+            with self._lock:
+                pairs = {
+                    (speaker.name, member.party.name)
+                    for speaker in self._speakers.values() if speaker.name in wanted
+                    for member in self._members.values()
+                    if member.party.name != speaker.name and self._rule(speaker, member.party)
+                }  # fmt: skip
+                return {pair for pair in pairs if self._said.get(pair, 0.0) < since}
+
+        while found := missing():
+            if time.monotonic() - since > within:
+                told = ", ".join(f"{speaker} at {listener}" for speaker, listener in sorted(found)[:6])
+                raise LabError(f"after {within:.0f} s not heard: {told}")
             time.sleep(0.05)
 
     # -- its two threads
@@ -207,8 +236,17 @@ class Judge:
             if frame is None:
                 return
             at = frame.data.find(self._own)
-            if frame.outgoing == member.party.tap and at >= 0 and len(frame.data) >= at + _MARK.size:
+            if frame.outgoing != member.party.tap:
+                continue
+            if at >= 0 and len(frame.data) >= at + _MARK.size:
                 self._note(member.party, *_MARK.unpack_from(frame.data, at)[1:])
+            elif (speaker := self._speakers.get(frame.src)) is not None:
+                self._note_speech(member.party, speaker)
+
+    def _note_speech(self, listener: Party, speaker: Party) -> None:
+        if speaker.name == listener.name or not self._rule(speaker, listener):
+            self.breaches.append(f"{listener.name} hears what {speaker.name} says")
+        self._said[speaker.name, listener.name] = time.monotonic()
 
     def _note(self, listener: Party, number: int, sender: int, addressee: int) -> None:
         source = self._numbers[sender]

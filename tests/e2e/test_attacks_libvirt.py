@@ -196,8 +196,9 @@ def _a_guest_on_such_rows(world: World, stale: list[str]) -> None:
             fresh.run("ping -c2 -W1 10.77.1.1", timeout=10)
             eventually("its question in VLAN 20", lambda: twenty["twenty2"].frames)
         assert heard_at(cloud) <= {"cloud1", "cloud2", "underlay-h1", "underlay-h2"}
-        assert heard_at(twenty) == {"twenty1", "twenty2", "outside"}
-        assert {frame.vlans for frame in twenty["outside"].frames} == {(20,)}
+        assert heard_at(twenty) == {"twenty1", "twenty2", "trunk1", "trunk2", "outside", "uplink-h1"}
+        for name in ("outside", "uplink-h1", "trunk1", "trunk2"):
+            assert {frame.vlans for frame in twenty[name].frames} == {(20,)}, name
         for name in taps:
             eventually("no VLAN", lambda name=name: world.fleet.hosts["h1"].vsctl("get", "Port", name, "tag") == "[]")
     finally:

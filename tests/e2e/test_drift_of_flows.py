@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from e2e_fleet import Fleet
+from e2e_fleet import PATIENCE, Fleet, pings, wait_ping
 from labkit import LightGuest, Nic, wait_for
 
 pytestmark = pytest.mark.lab
@@ -29,7 +29,7 @@ def pair(fleet: Fleet) -> tuple[LightGuest, LightGuest]:
     fleet.apply(NETWORKS)
     one = fleet.lab.start_light("h1", "one", [Nic("app", addresses=("10.1.0.1/24",))])
     two = fleet.lab.start_light("h2", "two", [Nic("app", addresses=("10.1.0.2/24",))])
-    wait_for("they reach each other", lambda: one.run("ping -c1 -W1 10.1.0.2")[0] == 0, 10.0, every=0.1)
+    wait_ping(one, "10.1.0.2")
     fleet.settle()
     return one, two
 
@@ -56,8 +56,8 @@ def test_what_was_done_to_our_flows_is_undone(
     before = own_flows(fleet)
     drifts = fleet.get("Host", "h1")["status"]["drifts"]
     fleet.hosts["h1"].ofctl(command[0], *command[1:])
-    wait_for("the flows as they were", lambda: own_flows(fleet) == before, 5.0, every=0.05)
-    assert pair[0].run("ping -c1 -W1 10.1.0.2")[0] == 0
+    wait_for("the flows as they were", lambda: own_flows(fleet) == before, PATIENCE, every=0.05)
+    assert pings(pair[0], "10.1.0.2")
     assert fleet.get("Host", "h1")["status"]["drifts"] > drifts
 
 

@@ -6,9 +6,11 @@ import contextlib
 import re
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 from e2e_fleet import Fleet, Pinging, eventually, installed, wait_ping
@@ -30,8 +32,9 @@ physical_network: physnet1
 """
 CLOUD, LAN = "52:54:00:92:00:01", "52:54:00:92:00:02"
 ADDRESS, ON_LAN = "10.9.0.9", "10.9.1.9"
+ADDRESSES = {CLOUD: ADDRESS, LAN: ON_LAN}
 _SLOW = 16  # MiB/s: a copy that takes seconds
-_ATTEMPTS = 6  # of which the best to each host counts: a machine that is busy loses pings by itself
+_ATTEMPTS = 6  # of which most have to be good: a machine that is busy loses pings by itself
 _ECHO_PORT = 7  # of the guest's own echo service
 _ICMP, _ECHO, _REPLY = 1, 8, 0
 
@@ -71,29 +74,35 @@ def moving(guest: Guest, bandwidth: int = _SLOW) -> Iterator[Future[None]]:
 
 @dataclass
 class Story:
-    """What was seen of a migration: at each peer all pings, what the guest sent in its old place, and what it sent and
-    got in its new one."""
+    """What was seen of a migration: at each peer all pings over each network, what the guest's vNICs sent in their old
+    place, and what they sent and got in their new one."""
 
-    pings: dict[str, Capture] = field(default_factory=dict)
-    old: Capture = field(default_factory=Capture)
-    new: Capture = field(default_factory=Capture)
+    pings: dict[tuple[str, str], Capture] = field(default_factory=dict)  # by peer and the vNIC's MAC
+    old: dict[str, Capture] = field(default_factory=dict)  # by MAC
+    new: dict[str, Capture] = field(default_factory=dict)
 
-    @property
-    def gone(self) -> float:
-        return self.old.frames[-1].time
+    def gone(self, mac: str) -> float:
+        return self.old[mac].frames[-1].time
 
-    @property
-    def back(self) -> float:
-        return self.new.frames[0].time
+    def back(self, mac: str) -> float:
+        return self.new[mac].frames[0].time
 
-    def lost(self, peer: str) -> list[Frame]:
-        """Its pings without an answer that were not sent while the guest stood still, but for the last, whose answers
-        were under way."""
-        frames = self.pings[peer].frames
+    def lost(self, mac: str) -> list[int]:
+        """How many pings of each peer had no answer and were not sent while the guest stood still; not counting the
+        last, whose answers were under way."""
+        return [len(self._lost(mac, found.frames)) for (_, to), found in self.pings.items() if to == mac]
+
+    def _lost(self, mac: str, frames: list[Frame]) -> list[Frame]:
         answered = {_echo(frame)[1:] for frame in frames if _echo(frame)[0] == _REPLY}
         asked = [frame for frame in frames if _echo(frame)[0] == _ECHO]
         unanswered = [frame for frame in asked if _echo(frame)[1:] not in answered]
-        return [f for f in unanswered if not self.gone <= f.time <= self.back and f.time < asked[-1].time - 1.0]
+        gone, back, end = self.gone(mac), self.back(mac), asked[-1].time - 1.0
+        return [frame for frame in unanswered if not gone <= frame.time <= back and frame.time < end]
+
+    def doubled(self) -> int:
+        """How many answers came more than once."""
+        replies = (Counter(_echo(f) for f in each.frames if _echo(f)[0] == _REPLY) for each in self.pings.values())
+        return sum(number > 1 for counted in replies for number in counted.values())
 
 
 def _echo(frame: Frame) -> tuple[int, int, int]:
@@ -110,25 +119,35 @@ def _is_echo(frame: Frame) -> bool:
 def watching(fleet: Fleet, guest: Guest, peers: dict[str, LightGuest]) -> Iterator[Story]:
     """A migration, and all that there was to be seen of it."""
     story, to = Story(), fleet.hosts[other(guest)]
+    own = dict(zip(ADDRESSES, guest.ports(), strict=True))
     with contextlib.ExitStack() as stack:
         for name, peer in peers.items():
-            story.pings[name] = stack.enter_context(capture(peer.netns, "eth0", _is_echo, outgoing=True))
-        own = guest.ports()[0]
-        story.old = stack.enter_context(capture(guest.host.netns, own, lambda frame: frame.src == CLOUD))
+            for number, mac in enumerate(ADDRESSES):
+                seen = capture(peer.netns, f"eth{number}", _is_echo, outgoing=True)
+                story.pings[name, mac] = stack.enter_context(seen)
+        for mac, tap in own.items():
+            story.old[mac] = stack.enter_context(capture(guest.host.netns, tap, lambda f, mac=mac: f.src == mac))
         for peer in peers.values():
-            stack.enter_context(Pinging(peer, ADDRESS))
+            for address in ADDRESSES.values():
+                stack.enter_context(Pinging(peer, address))
         with moving(guest) as moved:
-            eventually("it is being copied", lambda: incoming(fleet, CLOUD).get("host") == to.name)
-            tap = str(incoming(fleet, CLOUD)["tap"])
-            story.new = stack.enter_context(
-                capture(to.netns, tap, lambda frame: CLOUD in {frame.src, frame.dst}, outgoing=True)
-            )
+            for mac in ADDRESSES:
+                eventually("it is being copied", lambda mac=mac: incoming(fleet, mac).get("host") == to.name)
+                own_frames = partial(_is_of, mac)
+                tap = str(incoming(fleet, mac)["tap"])
+                story.new[mac] = stack.enter_context(capture(to.netns, tap, own_frames, outgoing=True))
             moved.result()
         eventually("its rows have moved", lambda: moved_to(fleet, to.name))
-        last = len(story.new.frames) + 200
-        eventually("pings go on", lambda: len(story.new.frames) > last)
+        for found in story.new.values():
+            last = len(found.frames) + 200
+            eventually("pings go on", lambda found=found, last=last: len(found.frames) > last)
         yield story
-    assert story.new.frames[0].src == CLOUD, "before it ran there, it heard nothing"
+    for mac, found in story.new.items():
+        assert found.frames[0].src == mac, f"before it ran there, {mac} heard something"
+
+
+def _is_of(mac: str, frame: Frame) -> bool:
+    return mac in {frame.src, frame.dst}
 
 
 def moved_to(fleet: Fleet, host: str) -> bool:
@@ -175,7 +194,11 @@ def test_a_migration_that_is_aborted_changes_nothing(
         wait_ping(peer, ADDRESS)
     fleet.settle()
     before, row = table(fleet), fleet.port_of(CLOUD)["status"]
-    with Pinging(peers["peer1"], ADDRESS) as one, Pinging(peers["peer2"], ADDRESS) as two:
+    with (
+        Pinging(peers["peer1"], ADDRESS) as one,
+        Pinging(peers["peer2"], ADDRESS) as two,
+        Pinging(peers["peer1"], "10.9.0.2") as control,  # between the hosts, where a tap's appearance costs frames
+    ):
         with moving(real, bandwidth=1) as moved:
             for mac in (CLOUD, LAN):
                 eventually("it is being copied", lambda mac=mac: incoming(fleet, mac).get("host") == other(real))
@@ -190,28 +213,30 @@ def test_a_migration_that_is_aborted_changes_nothing(
         fleet.settle()
         assert table(fleet) == before
         assert echoes(connection, b"and then")
-    assert len(one.lost) <= 1, one  # a busy machine loses one now and then, whatever is done
-    assert len(two.lost) <= 1, two
+    for pinging in (one, two):  # a busy machine loses one now and then, whatever is done
+        assert len(pinging.lost) <= 1 + len(control.lost), f"{pinging}; {control}"
 
 
 def test_pings_and_connections_go_on_across_migrations(
     fleet: Fleet, peers: dict[str, LightGuest], real: Guest, connection: socket.socket
 ) -> None:
     seen: list[str] = []
-    good: set[str] = set()
+    good: Counter[str] = Counter()
     for _ in range(_ATTEMPTS):
         real.run("ping -i 0.01 10.9.0.1 >/tmp/pings 2>&1 &")
         with watching(fleet, real, peers) as story:
             assert echoes(connection, b"a line" * 100)
-        lost = [len(story.lost(name)) for name in peers]
+        lost = {"overlay": story.lost(CLOUD), "LAN": story.lost(LAN)}
         out = guests_pings(real)
-        pause = round((story.back - story.gone) * 1000)
+        pause = round((story.back(CLOUD) - story.gone(CLOUD)) * 1000)
         seen.append(f"to {real.host.name}: stood still {pause} ms, peers lost {lost} beyond that, it lost {out}")
-        good |= {real.host.name} if max(*lost, out) <= 1 else set()
-        if good == {"h1", "h2"}:
-            break
+        assert not story.doubled(), f"{seen[-1]}: {story.doubled()} answers came twice"
+        good[real.host.name] += max(*lost["overlay"], *lost["LAN"], out) <= 1
+        if min(good["h1"], good["h2"]) > _ATTEMPTS // 4:
+            break  # most of those that there are to each host
     else:
         pytest.fail("\n".join(seen))
+    print("\n".join(seen))
     for peer in peers.values():
         for address in (ADDRESS, ON_LAN):
             wait_ping(peer, address)

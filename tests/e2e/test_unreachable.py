@@ -17,7 +17,7 @@ pytestmark = pytest.mark.lab
 
 NETWORK = "kind: Network\nname: cloud\nmode: isolated\n"
 SECOND = "52:54:00:14:00:02"
-SOON = 2.0  # seconds in which a host that is well is driven, whatever the others do
+NOISE = 1.0  # seconds by which a shared machine may spoil a time
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,28 @@ def guest(fleet: Fleet) -> LightGuest:
     return fleet.lights({"first": ("h1", [Nic("cloud", None, addresses=("10.14.0.1/24",))])})["first"]
 
 
-def drives(fleet: Fleet, guest: LightGuest, what: str) -> None:
-    """h1 gets a guest, and it is switched soon."""
+@pytest.fixture(scope="module")
+def usual(fleet: Fleet, guest: LightGuest) -> float:
+    """Seconds in which h1 is driven while all is well, at most."""
+    return max(seconds(fleet, guest, f"usual-{n}") for n in range(3))
+
+
+def seconds(fleet: Fleet, guest: LightGuest, what: str) -> float:
+    """h1 gets a guest; until it is switched."""
     second = fleet.lab.start_light("h1", f"second-{what}", [Nic("cloud", None, SECOND, ("10.14.0.2/24",))])
     begun = time.monotonic()
     fleet.client.post("/apply", list(yaml.safe_load_all(second.ports_yaml())), wait=0.0)
-    wait_ping(guest, "10.14.0.2", timeout=SOON)
-    assert time.monotonic() - begun < SOON
+    wait_ping(guest, "10.14.0.2")
+    took = time.monotonic() - begun
     fleet.lab.stop_lights([second])
     fleet.client.post("/delete", [{"kind": "Port", "name": f"{second.name}-0"}])
+    return took
+
+
+def drives(fleet: Fleet, guest: LightGuest, what: str, usual: float) -> None:
+    """h1 gets a guest, and it is switched as soon as ever."""
+    took = seconds(fleet, guest, what)
+    assert took < 2 * usual + NOISE, f"{what}: {took:.2f} s, usually {usual:.2f}"
 
 
 def apply(fleet: Fleet, document: Document) -> subprocess.CompletedProcess[str]:
@@ -49,7 +62,9 @@ def network(name: str) -> Document:
     return {"kind": "Network", "name": name, "mode": "isolated"}
 
 
-def test_a_host_behind_a_black_hole_is_named_and_the_others_are_driven(fleet: Fleet, guest: LightGuest) -> None:
+def test_a_host_behind_a_black_hole_is_named_and_the_others_are_driven(
+    fleet: Fleet, guest: LightGuest, usual: float
+) -> None:
     control, address = f"{fleet.lab.name}ctl", f"{fleet.lab.state.now.mgmt_net}.99"
     netns.ip_batch([f"neigh replace {address} lladdr 02:00:00:00:00:99 nud permanent dev {control}"])
     document = {
@@ -63,7 +78,7 @@ def test_a_host_behind_a_black_hole_is_named_and_the_others_are_driven(fleet: Fl
     done = apply(fleet, network("new-hole"))
     assert done.returncode == 3, done
     assert "hole" in done.stderr
-    drives(fleet, guest, "hole")
+    drives(fleet, guest, "hole", usual)
     eventually("the reasons", lambda: all(
         part["state"] != "up" and part["reason"] not in {"", "not connected yet"}
         for part in (fleet.get("Host", "hole")["status"][name] for name in ("ovsdb", "libvirt"))
@@ -74,7 +89,7 @@ def test_a_host_behind_a_black_hole_is_named_and_the_others_are_driven(fleet: Fl
     assert "hole" not in {host["name"] for host in fleet.list("Host")}
 
 
-def test_a_host_whose_daemons_are_gone_is_named(fleet: Fleet, guest: LightGuest) -> None:
+def test_a_host_whose_daemons_are_gone_is_named(fleet: Fleet, guest: LightGuest, usual: float) -> None:
     host = fleet.hosts["h2"]
     for daemon in ("libvirtd", "ovsdb-server", "ovs-vswitchd"):
         host.kill(daemon)
@@ -83,7 +98,7 @@ def test_a_host_whose_daemons_are_gone_is_named(fleet: Fleet, guest: LightGuest)
     ))  # fmt: skip
     assert all(fleet.get("Host", "h2")["status"][part]["reason"] for part in ("ovsdb", "openflow", "libvirt"))
     assert fleet.controller.fleetswitch("host", "list").count(" down ") == 3
-    drives(fleet, guest, "gone")
+    drives(fleet, guest, "gone", usual)
     done = apply(fleet, network("new-gone"))
     assert done.returncode == 3
     for daemon in ("ovsdb-server", "ovs-vswitchd", "libvirtd"):
@@ -96,8 +111,8 @@ DAEMONS = {"ovsdb": "ovsdb-server", "libvirt": "libvirtd", "openflow": "ovs-vswi
 
 
 @pytest.fixture(scope="module")
-def hung(fleet: Fleet, guest: LightGuest) -> Iterator[None]:
-    """The daemons of h2 are there and say nothing."""
+def hung(fleet: Fleet, guest: LightGuest, usual: float) -> Iterator[None]:
+    """The daemons of h2 are there and say nothing; how long things take was looked at before."""
     host = fleet.hosts["h2"]
     for daemon in DAEMONS.values():
         host.kill(daemon, signal.SIGSTOP)
@@ -113,7 +128,9 @@ def hung(fleet: Fleet, guest: LightGuest) -> Iterator[None]:
 
 @pytest.mark.usefixtures("hung")
 @pytest.mark.parametrize("part", list(DAEMONS))
-def test_a_host_that_hangs_is_named_and_the_other_is_driven(fleet: Fleet, guest: LightGuest, part: str) -> None:
+def test_a_host_that_hangs_is_named_and_the_other_is_driven(
+    fleet: Fleet, guest: LightGuest, usual: float, part: str
+) -> None:
     # Each concerns the daemon that hangs, on h2: its tunnel ports, every host's flows, its libvirt networks.
     changes = {"ovsdb": fleet.host_document("h2") | {"tunnel_ip": "192.0.2.77"},
                "openflow": fleet.host_document("h1") | {"tunnel": "vxlan"}, "libvirt": network("more")}  # fmt: skip
@@ -122,9 +139,9 @@ def test_a_host_that_hangs_is_named_and_the_other_is_driven(fleet: Fleet, guest:
     assert "h2" in done.stderr
     assert part in done.stderr
     assert "h1" not in done.stderr
-    drives(fleet, guest, part)
+    drives(fleet, guest, part, usual)
     eventually(f"the reason for {part}", lambda: fleet.get("Host", "h2")["status"][part]["state"] != "up", 60.0)
-    drives(fleet, guest, f"{part}-2")
+    drives(fleet, guest, f"{part}-2", usual)
     reason = fleet.get("Host", "h2")["status"][part]["reason"]
     assert reason
     assert reason[:40] in fleet.controller.fleetswitch("host", "list")
