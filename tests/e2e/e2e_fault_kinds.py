@@ -54,7 +54,7 @@ def kinds(world: World) -> dict[str, Callable[[], Fault]]:
     def of_controller(name: str, happen: Callable[[float], object]) -> None:
         def draw() -> Fault:
             lasts = seconds()
-            return Fault(f"{name} for {lasts:.1f} s", "controller", partial(happen, lasts))
+            return Fault(f"{name} ({lasts:.1f} s)", "controller", partial(happen, lasts))
 
         found[name] = draw
 
@@ -62,7 +62,14 @@ def kinds(world: World) -> dict[str, Callable[[], Fault]]:
         def draw() -> Fault:
             host, lasts = some_host(), seconds()
             hit = (host.name,) if disturbs else ()
-            return Fault(f"{name} of {host.name} for {lasts:.1f} s", host.name, partial(happen, host, lasts), hit)
+            return Fault(f"{host.name}: {name} ({lasts:.1f} s)", host.name, partial(happen, host, lasts), hit)
+
+        found[name] = draw
+
+    def by_hand(name: str, happen: Callable[[Host], object]) -> None:
+        def draw() -> Fault:
+            host = some_host()
+            return Fault(f"{host.name}: {name}", host.name, partial(happen, host), (host.name,))
 
         found[name] = draw
 
@@ -74,9 +81,9 @@ def kinds(world: World) -> dict[str, Callable[[], Fault]]:
         found[f"a guest {name}"] = draw
 
     for number in (signal.SIGKILL, signal.SIGTERM):
-        of_controller(f"{number.name} to the controller, away", partial(_restart, world, number))
+        of_controller(f"{number.name} to the controller", partial(_restart, world, number))
     of_controller("controller paused", lambda lasts: _pause(world.fleet.controller.process(), lasts))
-    of_controller("store killed", lambda _: end([_store(world)], grace=0.0))
+    found["store killed"] = lambda: Fault("store killed", "controller", lambda: end([_store(world)], grace=0.0))
     of_controller("store paused", lambda lasts: _pause(_store(world), lasts))
     for daemon in DAEMONS:
         # without its database ovs-vswitchd does not run the userspace datapath (bridge.c, bridge_run)
@@ -84,10 +91,10 @@ def kinds(world: World) -> dict[str, Callable[[], Fault]]:
         of_host(f"{daemon} paused", partial(_pause_daemon, daemon), daemon == "ovs-vswitchd")
     for link, suffix in _LINKS.items():
         of_host(f"{link} link cut", partial(_cut, world, suffix), link != "management")
-    of_host("all flows deleted", lambda host, _: _quietly(host.ofctl, "del-flows", "br-int"))
-    of_host("tunnels deleted", lambda host, _: _delete_tunnels(host))
+    by_hand("all flows deleted", lambda host: _quietly(host.ofctl, "del-flows", "br-int"))
+    by_hand("tunnels deleted", _delete_tunnels)
     # a bridge without any controller has its flows flushed (connmgr.c, connmgr_set_controllers)
-    of_host("controller row deleted", lambda host, _: _quietly(host.vsctl, "del-controller", "br-int"))
+    by_hand("controller row deleted", lambda host: _quietly(host.vsctl, "del-controller", "br-int"))
     of_guest("is destroyed and started", partial(_start_again, world))
     of_guest("is reset", partial(_reset, world))
     of_guest("crashes", partial(_crash, world))
@@ -198,7 +205,7 @@ def _power_fault(world: World, host: Host, seconds: float) -> Fault:
         world.forget(lost)
         world.start(new)
 
-    return Fault(f"power of {host.name} lost for {seconds:.1f} s", host.name, happen, (host.name,))
+    return Fault(f"{host.name}: power lost ({seconds:.1f} s)", host.name, happen, (host.name,))
 
 
 def _power_cycle(host: Host, lost: Sequence[LightGuest], ended: Sequence[Guest], seconds: float) -> None:

@@ -72,12 +72,12 @@ class Mutator:
             )(data)
         return bytes(data)
 
-    def session(self, count: int) -> bytes:
-        """``count`` messages in a row, a third of them mutated. Most say their true length, so that what is behind
+    def session(self, count: int, mutated: float = 0.33) -> bytes:
+        """``count`` messages in a row, a part of them mutated. Most say their true length, so that what is behind
         them is looked at too."""
         parts = []
         for _ in range(count):
-            data = bytearray(self.one() if self._random.random() < 0.33 else self._random.choice(self._session))
+            data = bytearray(self.one() if self._random.random() < mutated else self._random.choice(self._session))
             if len(data) >= 8 and self._random.random() < 0.9:
                 data[0] = msg.VERSION
                 struct.pack_into("!H", data, 2, min(len(data), 65535))
