@@ -225,7 +225,7 @@ class Pinging:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        time.sleep(max(_UNDER_WAY / 100, self._begun + _LASTS - time.monotonic()))
+        time.sleep(max(2 * _UNDER_WAY / 100, self._begun + _LASTS - time.monotonic()))
         numbers = self._end()
         self.answered = len(numbers)
         self.lost = sorted(set(range(numbers[0], self.sent - _UNDER_WAY)) - set(numbers))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import yaml
 from e2e_fleet import PATIENCE, Fleet, eventually, installed, our_rows, pings, silent, wait_ping
-from labkit import LabError, LightGuest, Nic
+from labkit import Guest, LabError, LightGuest, Nic
 from labkit.host import Host
 from labkit.run import run
 
@@ -40,13 +40,16 @@ class History:
         self.guests: dict[str, LightGuest] = {}
         self.told: list[str] = []
         self._count = 0
+        self.add("cloud1")
+        nic = Nic("cloud1", addresses=("10.9.0.250/24",), mtu=1450)
+        self.real = fleet.real("h1", f"real{seed}", [nic], wait=False)
 
     def step(self) -> None:
         """One change that is possible now."""
-        changes: list[Callable[[], None]] = [self.start_guest, self.start_guest, self.stop_guest]
+        changes: list[Callable[[], None]] = [self.start_guest, self.start_guest, self.stop_guest, self.reboot_real]
         if self.running:
             changes += [self.add_network, self.add_network, self.remove_network, self.add_host, self.remove_host]
-            changes += [self.stop_controller]
+            changes += [self.stop_controller, self.force_network, self.force_host]
         else:
             changes += [self.start_controller] * 3
         change = self.random.choice(changes)
@@ -54,27 +57,55 @@ class History:
         change()
 
     def add_network(self) -> None:
-        name = self.random.choice(sorted(KINDS))
+        self.add(self.random.choice(sorted(KINDS)))
+
+    def add(self, name: str) -> None:
         self.fleet.apply(yaml.safe_dump({"kind": "Network", "name": name, **KINDS[name]}), wait=PATIENCE)
         self.networks.add(name)
 
     def remove_network(self) -> None:
-        if free := sorted(self.networks - {g.nics[0].network for g in self.guests.values()}):
+        if free := sorted(self.networks - {network_of(guest) for guest in self.everybody()}):
             name = self.random.choice(free)
             self.fleet.delete([("Network", name)])
             self.networks.discard(name)
 
+    def force_network(self) -> None:
+        """Away under its guests, which come back with it."""
+        if used := sorted(self.networks & {network_of(guest) for guest in self.guests.values()} - {"cloud1"}):
+            name = self.random.choice(used)
+            self.fleet.delete([("Network", name)], force=True)
+            self.networks.discard(name)
+
     def add_host(self) -> None:
         if absent := sorted(self.fleet.hosts.keys() - self.hosts):
-            name = self.random.choice(absent)
-            self.fleet.apply(yaml.safe_dump(self.fleet.host_document(name)), wait=PATIENCE)
-            self.hosts.add(name)
+            self.give_back(self.random.choice(absent))
+
+    def give_back(self, name: str) -> None:
+        self.fleet.apply(yaml.safe_dump(self.fleet.host_document(name)), wait=PATIENCE)
+        self.hosts.add(name)
 
     def remove_host(self) -> None:
-        if free := sorted(self.hosts - {g.host.name for g in self.guests.values()}):
+        if free := sorted(self.hosts - {guest.host.name for guest in self.everybody()}):
             name = self.random.choice(free)
             self.fleet.delete([("Host", name)])
             self.hosts.discard(name)
+
+    def force_host(self) -> None:
+        """The same of a host: its guests run on, and reach nobody until it is given back."""
+        if used := sorted(self.hosts & {guest.host.name for guest in self.guests.values()} - {self.real.host.name}):
+            name = self.random.choice(used)
+            self.fleet.delete([("Host", name)], force=True)
+            self.hosts.discard(name)
+
+    def everybody(self) -> list[LightGuest | Guest]:
+        return [*self.guests.values(), self.real]
+
+    def switched(self, guest: LightGuest | Guest) -> bool:
+        return network_of(guest) in self.networks and guest.host.name in self.hosts
+
+    def reboot_real(self) -> None:
+        self.real.destroy()
+        self.real.start(wait=False)
 
     def start_guest(self) -> None:
         if not self.hosts or not self.networks:
@@ -111,30 +142,34 @@ class History:
         registered = {p["name"] for p in self.fleet.list("Port") if p.get("vm")}
         if gone := [("Port", name) for name in left if name in registered]:
             self.fleet.delete(gone)
-        if self.guests:
-            self.fleet.apply("".join(guest.ports_yaml() for guest in self.guests.values()), wait=PATIENCE)
+        if known := [guest for guest in self.guests.values() if network_of(guest) in self.networks]:
+            self.fleet.apply("".join(guest.ports_yaml() for guest in known), wait=PATIENCE)
 
     def agree(self) -> None:
         """Who should reach whom does, and nobody else."""
         if not self.running:
             self.start_controller()
-        self.fleet.wait_active(guest.nics[0].mac for guest in self.guests.values())
+        self.real.wait_boot()
+        self.fleet.wait_active(guest.nics[0].mac for guest in self.everybody() if self.switched(guest))
         for guest in self.guests.values():
-            for other in self.guests.values():
+            for other in self.everybody():
                 if guest.name < other.name:
                     self._agree(guest, other)
 
-    def _agree(self, guest: LightGuest, other: LightGuest) -> None:
+    def _agree(self, guest: LightGuest, other: LightGuest | Guest) -> None:
         address = other.nics[0].addresses[0].split("/")[0]
-        network = guest.nics[0].network
-        together = network == other.nics[0].network and (network != "cloud3" or guest.host is other.host)
-        if together:
+        network = network_of(guest)
+        together = network == network_of(other) and (network != "cloud3" or guest.host is other.host)
+        if together and self.switched(guest) and self.switched(other):
             wait_ping(guest, address)
         else:
             assert silent(guest, address), f"{guest.name} reaches {other.name}"
 
     def end(self) -> None:
-        """Take everything away, in any order that is allowed."""
+        """Take everything away, in any order that is allowed; what a host that was taken by force still has, too."""
+        self.real.remove()
+        for name in sorted(self.fleet.hosts.keys() - self.hosts):
+            self.give_back(name)
         self.fleet.lab.stop_lights(list(self.guests.values()))
         self._forget(list(self.guests.values()))
         self.guests.clear()
@@ -142,6 +177,10 @@ class History:
         self.random.shuffle(targets)
         for target in targets:
             self.fleet.delete([target])
+
+
+def network_of(guest: LightGuest | Guest) -> str:
+    return str(guest.nics[0].network)
 
 
 def of_fleetswitch(host: Host) -> list[str]:
@@ -172,7 +211,7 @@ def test_after_any_history_nothing_is_left(fleet: Fleet, seed: int) -> None:
     fleet.apply(fleet.lab.fleet_yaml())
     history = History(fleet, seed)
     try:
-        for _ in range(22):
+        for _ in range(24):
             history.step()
         history.agree()
         history.end()
@@ -183,6 +222,7 @@ def test_after_any_history_nothing_is_left(fleet: Fleet, seed: int) -> None:
         raise AssertionError(f"after {' '.join(history.told)}: {error}") from error
     finally:
         fleet.lab.stop_lights(list(history.guests.values()))
+        history.real.host.virsh("destroy", history.real.name, check=False)
 
 
 def test_a_removed_network_leaves_no_flow_on_hosts_that_stay(fleet: Fleet) -> None:

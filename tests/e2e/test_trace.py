@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 import yaml
 from e2e_fleet import Document, Fleet, installed, pings
-from e2e_frames import EXPERIMENT, Place, arp_request, counts, ears, heard, inside, is_arp, marked
-from e2e_packets import IPV4, UDP, framed, ipv4, udp
+from e2e_frames import ARP, EXPERIMENT, Build, Place, arp_request, counts, ears, heard, inside, is_arp, marked
+from e2e_packets import IPV4, IPV6, UDP, Speaker, arp, framed, ipv4, solicitation, udp
 from labkit import Frame, LightGuest, Nic, send
 
 from apps import APPS
@@ -70,8 +71,15 @@ def traced(
     fleet: Fleet, guests: dict[str, LightGuest], sender: str, headers: str, tag: int | None = None
 ) -> dict[str, int]:
     """Where ofproto/trace says that a frame comes out of h1: name of the place → how many copies."""
+    return traced_from(fleet, guests, guests[sender].ports()[0], headers, tag)
+
+
+def traced_from(
+    fleet: Fleet, guests: dict[str, LightGuest], interface: str, headers: str, tag: int | None = None
+) -> dict[str, int]:
+    """The same of what comes in by any interface of h1's integration bridge."""
     host = fleet.hosts["h1"]
-    flow = f"in_port={host.vsctl('get', 'Interface', guests[sender].ports()[0], 'ofport')},{headers}"
+    flow = f"in_port={host.vsctl('get', 'Interface', interface, 'ofport')},{headers}"
     if tag is not None:
         flow += f",dl_vlan={tag}"
     said = host.appctl("ofproto/trace", "br-int", flow)
@@ -120,6 +128,97 @@ def test_trace_agrees_with_what_frames_do(
             wrong[sender, target, tag] = (told, counts(found))
     assert wrong == {}
     assert 10 <= dropped < len(CASES) - 10
+
+
+# From another host: who sends, to whom.
+BY_TUNNEL = [(sender, target) for sender in ("c2", "q3") for target in ("c1", "q1", "ten1", "all")]
+# From the physical network: to whom, with which tag.
+BY_UPLINK = [
+    (target, tag) for target in ("ten1", "twenty1", "trunk1", "c1", "ten2", "all") for tag in (None, 10, 20, 30)
+]
+OUTSIDE = "52:54:00:7a:fe:01"
+
+
+def outer_of(frame: Frame) -> tuple[str, int]:
+    """Whose address a geneve packet comes from, and its key (RFC 8926, 3.4)."""
+    return str(IPv4Address(frame.payload[12:16])), int.from_bytes(frame.payload[32:35])
+
+
+def test_trace_agrees_with_what_comes_by_a_tunnel(
+    fleet: Fleet, guests: dict[str, LightGuest], places: dict[str, Place]
+) -> None:
+    """The switch is asked about the very packet that came over the wire, with its key."""
+    host, wrong, came = fleet.hosts["h1"], {}, 0
+    everywhere = {**places, "from underlay": Place(host.netns, "eth1"), **{n: inside(guests[n]) for n in ("c2", "q3")}}
+    for sender, target in BY_TUNNEL:
+        assert pings(guests[sender], ADDRESS["c1"])
+        dst = MAC.get(target, "ff:ff:ff:ff:ff:ff")
+        fence = (everywhere[sender], marked(MAC[sender], MAC["c1"]), ["c1"])
+        found = heard(everywhere, everywhere[sender], marked(MAC[sender], dst), expected=(), fences=[fence])
+        real = {name: number for name, number in counts(found).items() if name in places}
+        for packet in found.get("from underlay", ()):
+            source, key = outer_of(packet)
+            headers = f"tun_id={key},tun_src={source},tun_dst={host.tunnel_ip},dl_src={MAC[sender]},dl_dst={dst}"
+            told = traced_from(fleet, guests, "fs-geneve", f"{headers},dl_type={EXPERIMENT:#x}")
+            came += 1
+            if told != real:
+                wrong[sender, target] = (told, real)
+        if "from underlay" not in found and real:
+            wrong[sender, target] = ("it never came", real)
+    assert wrong == {}
+    assert came >= 4
+
+
+def test_trace_agrees_with_what_comes_by_the_uplink(
+    fleet: Fleet, guests: dict[str, LightGuest], places: dict[str, Place]
+) -> None:
+    outside, wrong, heard_some = Place(fleet.lab.outside, "eth0"), {}, 0
+    for target, tag in BY_UPLINK:
+        dst, tags = MAC.get(target, "ff:ff:ff:ff:ff:ff"), () if tag is None else (tag,)
+        headers = f"dl_src={OUTSIDE},dl_dst={dst},dl_type={EXPERIMENT:#x}"
+        told = traced_from(fleet, guests, "fs-int1", headers, tag)
+        fence = (outside, marked(OUTSIDE, "ff:ff:ff:ff:ff:ff", (10,)), ["ten1", "ten1b", "trunk1"])
+        real = counts(heard(places, outside, marked(OUTSIDE, dst, tags), expected=told, fences=[fence]))
+        heard_some += bool(real)
+        if real != told:
+            wrong[target, tag] = (told, real)
+    assert wrong == {}
+    assert heard_some >= 6
+
+
+def asked(target: str, address6: str) -> list[tuple[str, Build]]:
+    """What c1 asks to find this guest, by ARP and by ND, for the switch and as a frame."""
+    me, link_local = MAC["c1"], Speaker(MAC["c1"], ADDRESS["c1"], "fd07::1").link_local
+    group, group_mac = "ff02::1:ff00:" + address6.rpartition(":")[2], "33:33:ff:00:00:" + MAC[target][-2:]
+    nd = f"icmp6,dl_src={me},dl_dst={group_mac},ipv6_src={link_local},ipv6_dst={group},nw_ttl=255,icmp_type=135"
+    return [
+        (f"arp,dl_src={me},dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_sha={me},arp_spa={ADDRESS['c1']},"
+         f"arp_tpa={ADDRESS[target]}", framed(me, ARP, arp(1, me, ADDRESS["c1"], ADDRESS[target]))),
+        (f"{nd},icmp_code=0,nd_target={address6},nd_sll={me}",
+         framed(me, IPV6, solicitation(link_local, address6, me, group), dst=group_mac)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["c2", "c1b"])
+def test_trace_agrees_with_what_becomes_of_a_question(
+    fleet: Fleet, guests: dict[str, LightGuest], places: dict[str, Place], target: str
+) -> None:
+    """c2's addresses are registered: the switch answers itself, to the asker alone. The other's are not."""
+    address6 = f"fd07::{MAC[target][-2:]}"
+    register(fleet, "c2", ADDRESS["c2"], f"fd07::{MAC['c2'][-2:]}")
+    fence = (places["c1"], marked(MAC["c1"]), ["c1b", "q1", "q1b"])
+    for flow, question in asked(target, address6):
+        told = traced(fleet, guests, "c1", flow)
+        real = counts(heard(places, places["c1"], question, expected=told, fences=[fence]))
+        assert (flow, told) == (flow, real)
+        assert (told == {"c1": 1}) == (target == "c2")
+
+
+def register(fleet: Fleet, name: str, *addresses: str) -> None:
+    """Give a guest's vNIC addresses."""
+    row = next(port for port in fleet.list("Port") if port["status"]["mac"] == MAC[name])
+    spec = {key: row[key] for key in ("kind", "name", *PortSpec.model_fields) if key in row}
+    fleet.apply(yaml.safe_dump({**spec, "addresses": list(addresses)}))
 
 
 OTHERS = {"from_address": "10.7.0.250"}, {"from_mac": "52:54:00:7a:00:fe"}, {"to_mac": "ff:ff:ff:ff:ff:ff"}
@@ -181,9 +280,7 @@ def test_our_trace_agrees_with_open_vswitch_and_with_real_packets(
 @pytest.mark.parametrize("target", ["c1b", "c2", "q3"])
 def test_our_trace_knows_who_answers_arp(fleet: Fleet, guests: dict[str, LightGuest], target: str) -> None:
     """The switch at once for c2, whose address is registered; the others themselves, who hear the question then."""
-    row = next(port for port in fleet.list("Port") if port["status"]["mac"] == MAC["c2"])
-    spec = {name: row[name] for name in ("kind", "name", *PortSpec.model_fields) if name in row}
-    fleet.apply(yaml.safe_dump({**spec, "addresses": [ADDRESS["c2"]]}))
+    register(fleet, "c2", ADDRESS["c2"])
     told = fleet.client.get("/trace", **{"from": MAC["c1"], "to": MAC[target], "protocol": "arp"})
     asker, asked = inside(guests["c1"]), inside(guests[target])
     question = arp_request(MAC["c1"], ADDRESS["c1"], ADDRESS[target])
