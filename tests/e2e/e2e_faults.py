@@ -131,7 +131,7 @@ class World:
 
     def lose(self, host: Host) -> list[LightGuest]:
         """The light guests of a host, which are about to go."""
-        lost = [guest for guest in self.guests.values() if guest.host is host]
+        lost = [guest for guest in list(self.guests.values()) if guest.host is host]
         for guest in lost:
             del self.guests[guest.name]
             self.judge.leave(guest.name)
