@@ -190,11 +190,11 @@ def asked(target: str, address6: str) -> list[tuple[str, Build]]:
     """What c1 asks to find this guest, by ARP and by ND, for the switch and as a frame."""
     me, link_local = MAC["c1"], Speaker(MAC["c1"], ADDRESS["c1"], "fd07::1").link_local
     group, group_mac = "ff02::1:ff00:" + address6.rpartition(":")[2], "33:33:ff:00:00:" + MAC[target][-2:]
-    nd = f"icmp6,dl_src={me},dl_dst={group_mac},ipv6_src={link_local},ipv6_dst={group},nw_ttl=255,icmp_type=135"
+    nd = f"icmp6,dl_src={me},dl_dst={group_mac},ipv6_src={link_local},ipv6_dst={group},nw_ttl=255,icmpv6_type=135"
     return [
         (f"arp,dl_src={me},dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_sha={me},arp_spa={ADDRESS['c1']},"
          f"arp_tpa={ADDRESS[target]}", framed(me, ARP, arp(1, me, ADDRESS["c1"], ADDRESS[target]))),
-        (f"{nd},icmp_code=0,nd_target={address6},nd_sll={me}",
+        (f"{nd},icmpv6_code=0,nd_target={address6},nd_sll={me}",
          framed(me, IPV6, solicitation(link_local, address6, me, group), dst=group_mac)),
     ]  # fmt: skip
 
