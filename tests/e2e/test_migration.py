@@ -115,7 +115,8 @@ class Story:
         for (_, mac), seen in self.pings.items():
             peer = next(frame.src for frame in seen.frames if frame.src != mac)
             there = Counter(_key(frame) for frame in self.new[mac].frames if _is_echo(frame) and frame.src == peer)
-            here = Counter(_key(frame) for frame in seen.frames if frame.src == mac)
+            end = self.new[mac].frames[-1].time - 0.5  # what was sent after that was not seen
+            here = Counter(_key(frame) for frame in seen.frames if frame.src == mac and frame.time < end)
             found += (there - Counter(_key(frame) for frame in seen.frames if frame.src == peer)).total()
             found += (here - Counter(_key(frame) for frame in self._sent(mac, peer))).total()
         return found
