@@ -258,7 +258,7 @@ def test_pings_and_connections_go_on_across_migrations(
         pause = round((story.back(CLOUD) - story.gone(CLOUD)) * 1000)
         twice = story.doubled()
         seen.append(
-            f"to {real.host.name}: stood still {pause} ms, peers lost {lost} beyond that, it lost {out}, {twice} came twice"
+            f"to {real.host.name}: stood still {pause} ms, peers lost {lost} more, it lost {out}, {twice} came twice"
         )
         assert twice < _SOME, "\n".join(seen)
         good[real.host.name] += max(*lost["overlay"], *lost["LAN"], out) <= 1
