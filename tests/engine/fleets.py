@@ -75,6 +75,13 @@ class FleetRows:
         self.put("Host", name, self.hosts[name].model_copy(update={"external": external}))
         return self
 
+    def with_nat(self) -> FleetRows:
+        """A guest more, on the first host, which reaches the outside by that host's address."""
+        host = next(iter(self.hosts))
+        self.put("Host", host, self.hosts[host].model_copy(update={"uplinks": {"phys9": Uplink(interface="eth9")}}))
+        self.outside(host, "phys9", "203.0.113.11").network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={})
+        return self.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5",))
+
     def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:
         self.put("Network", name, NetworkSpec.model_validate({"mode": mode, **fields}))
         return self

@@ -7,7 +7,6 @@ from random import Random
 from test_engine_oracle import PIPELINE, random_fleet
 
 from controller.engine import Engine
-from controller.model.host import Uplink
 from controller.model.port import Incoming
 from controller.pipeline.tables import Flow
 
@@ -20,11 +19,7 @@ def test_every_table_is_reached_and_every_flow_has_a_reason() -> None:
         name, port = next(iter(fleet.ports.items()))
         incoming = Incoming(host=next(reversed(fleet.hosts)), tap="vnet9", ofport=50)
         fleet.ports[name] = port.model_copy(update={"incoming": incoming})
-        host = next(iter(fleet.hosts))
-        fleet.put("Host", host, fleet.hosts[host].model_copy(update={"uplinks": {"phys9": Uplink(interface="eth9")}}))
-        fleet.outside(host, "phys9", "203.0.113.11").network("nat", "nat", subnets=["10.9.0.0/24"], dhcp={})
-        fleet.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5",))
-        engine.update(fleet.rows())
+        engine.update(fleet.with_nat().rows())
         flows += [flow for block in engine.blocks.values() for flow in block.flows]
     assert PIPELINE.reached(flows) == set(PIPELINE.tables)
     assert all(flow.why for flow in flows)
