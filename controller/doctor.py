@@ -70,6 +70,7 @@ async def examine(coordinator: Coordinator, host: str | None) -> list[Finding]:
     for name, agent in sorted(coordinator.agents.items()):
         if host in {None, name}:
             found += [*_host(coordinator, agent), *_tunnels(coordinator, name, agent.spec, carried[name])]
+            found += _outside(coordinator, name, carried[name])
     ports = [(name, status) for name, status in coordinator.desired.statuses.items() if host in {None, status.host}]
     for name, status in sorted(ports):
         found += _vnic(name, status)
@@ -269,6 +270,19 @@ def _tunnels(coordinator: Coordinator, name: str, spec: HostSpec, carried: Set[s
 
 
 # One vNIC.
+
+
+def _outside(coordinator: Coordinator, name: str, carried: Set[str]) -> Iterator[Finding]:
+    """Why its guests do not reach the outside."""
+    networks, spec = coordinator.desired.networks, coordinator.desired.hosts.get(name)
+    natted = sorted(n for n in carried if n in networks and networks[n].mode == "nat")
+    if natted and spec is not None and spec.external is None:
+        yield Finding("warning", "outside", f"Host {name}", "has no external address: its guests in "
+                      f"{_some(natted)} do not reach the outside", "add external to it: uplink, address, gateway",
+                      name)  # fmt: skip
+    if silent := coordinator.services.next_hops.silent(name):
+        yield Finding("warning", "outside", f"Host {name}", silent,
+                      "see that it is on, and on the VLAN that external names", name)  # fmt: skip
 
 
 def _vnic(name: str, status: PortStatus) -> Iterator[Finding]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
+from ipaddress import ip_address
+from typing import Literal
 
-from controller.api.whereabouts import Counters, Fdb, FdbEntry, PortCounters, Unread
+from controller.api.whereabouts import Counters, Fdb, FdbEntry, LeaseInfo, PortCounters, Unread
 from controller.desired import HOSTS, SEGMENTS
 from controller.errors import HostError, no_such
 from controller.fabric import segment_name
 from controller.flow_view import decode
+from controller.history import rfc3339
+from controller.model.lease import Lease
 from controller.model.network import NetworkSpec
 from controller.model.port import PortStatus
 from controller.openflow import messages
@@ -66,6 +70,13 @@ class Whereabouts(Tracing):
 
         await asyncio.to_thread(learned)
         return Fdb(network, entries[:MOST_ENTRIES], unread, max(0, len(entries) - MOST_ENTRIES))
+
+    async def leases(self, network: str) -> list[LeaseInfo]:
+        """Who has which address by DHCP, by address. Raises NotFound."""
+        if network not in self._desired.networks:
+            raise no_such("Network", network, self._desired.networks)
+        now, found = time.time(), self._desired.leases.get(network, {})
+        return [_lease(found[ip], self._desired.statuses, now) for ip in sorted(found, key=ip_address)]
 
     async def counters(self, host: str | None) -> Counters:
         """The counters of every port of every host, or of one. Raises NotFound."""
@@ -169,3 +180,14 @@ def _register(flow: FlowDesc, wanted: RegisterField) -> int:
         if isinstance(action, SetField) and action.field.name == f"reg{wanted.register}":
             return (action.value & wanted.mask) >> wanted.start
     return 0
+
+
+def _lease(lease: Lease, statuses: Mapping[str, PortStatus], now: float) -> LeaseInfo:
+    vnic = statuses.get(lease.port)
+    state: Literal["leased", "ended", "declined"] = lease.state
+    if lease.expires <= now:
+        state = "ended"
+    return LeaseInfo(
+        lease.ip, lease.mac, lease.name, vnic.vm if vnic is not None else None,
+        vnic.host if vnic is not None else None, state, rfc3339(lease.expires),
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from controller.api.tracing import Owner, Question, Trace
-from controller.api.whereabouts import Counters, Fdb
+from controller.api.whereabouts import Counters, Fdb, LeaseInfo
 
 FlowState = Literal["installed", "extra", "missing"]
 
@@ -208,6 +208,9 @@ class Inspections(Protocol):
 
     async def fdb(self, network: str) -> Fdb:
         """Everybody who is known in a network, as far as the switches answer. Raises NotFound."""
+
+    async def leases(self, network: str) -> list[LeaseInfo]:
+        """The addresses that guests of a network have by DHCP. Raises NotFound."""
 
     async def counters(self, host: str | None) -> Counters:
         """The counters of every port of every host that answers, or of one host. Raises NotFound."""

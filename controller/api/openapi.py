@@ -17,7 +17,7 @@ from controller.api.problems import MEDIA_TYPE
 from controller.api.queries import GENERATION, MOST_COUNT, MOST_SECONDS, Parameter
 from controller.api.statuses import STATUSES
 from controller.api.tracing import Trace
-from controller.api.whereabouts import Counters, Fdb
+from controller.api.whereabouts import Counters, Fdb, LeaseInfo
 from controller.model.kinds import KINDS
 from topology.graph.answers import Failure, Neighbours, Shared, Way
 from topology.graph.nodes import NODES, Edge
@@ -30,7 +30,7 @@ _OBSERVED_PORT = "ObservedPort"
 _ALWAYS = (400, 422, 503, 504)
 _VALUES = (
     Explanation, FlowInfo, GroupInfo, MeterInfo, TableWalk, Trace, Health, Outcome, Trouble, Unconfirmed,
-    UnknownSwitch, Failure, Neighbours, Shared, Way, EventInfo, Finding, Fdb, Counters,
+    UnknownSwitch, Failure, Neighbours, Shared, Way, EventInfo, Finding, Fdb, LeaseInfo, Counters,
 )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from controller.api.queries import Parameter, Query, read_query
 from controller.api.readers import Readers
 from controller.api.topology import DRAWING
 from controller.api.tracing import Protocol, Question
-from controller.api.whereabouts import Counters, Fdb
+from controller.api.whereabouts import Counters, Fdb, LeaseInfo
 from controller.pipeline.cookies import read_cookie
 from controller.table_picture import write_walk
 
@@ -91,6 +91,8 @@ class ReadingRoutes:
                      self.explain, "Explanation", query=(_HOST,), statuses=(200, 404, 502)),
             Endpoint("GET", f"{PREFIX}/networks/<name>/fdb", "fdbOfNetwork", "Who is where in a network: vNICs, and "
                      "MACs that switches have learned", self.fdb, "Fdb", statuses=(200, 404)),
+            Endpoint("GET", f"{PREFIX}/networks/<name>/leases", "leasesOfNetwork", "Addresses that guests have by DHCP",
+                     self.leases, "LeaseInfo", listed=True, query=paged, statuses=(200, 404)),
             Endpoint("GET", f"{PREFIX}/counters", "listCounters", "What the ports of the switches have met",
                      self.counters, "Counters", query=(_HOST,), statuses=(200, 404)),
             Endpoint("GET", f"{PREFIX}/trace", "tracePacket", "Where a packet goes, by the flows that switches have",
@@ -113,6 +115,11 @@ class ReadingRoutes:
         read_query(())
         found: Fdb = self._read(_EVERY, lambda: self._inspections.fdb(name))
         return jsonify(flat(found) | {"entries": [*map(flat, found.entries)], "unread": [*map(flat, found.unread)]})
+
+    def leases(self, name: str) -> ResponseReturnValue:
+        query = read_query((e.ANY_LIMIT, e.OFFSET))
+        found: Sequence[LeaseInfo] = self._read(_EVERY, lambda: self._inspections.leases(name))
+        return page([*map(flat, found)], query, most=None)
 
     def counters(self) -> ResponseReturnValue:
         host = read_query((_HOST,)).texts().get("host")

@@ -47,6 +47,20 @@ class Fdb:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseInfo:
+    """An address that somebody has by DHCP. ``name`` is what the client calls itself, or is called by its reservation;
+    ``expires`` is RFC 3339. A ``declined`` address is one at which its client found somebody else: nobody gets it."""
+
+    address: str
+    mac: str
+    name: str
+    vm: str | None
+    host: str | None
+    state: Literal["leased", "ended", "declined"]
+    expires: str
+
+
+@dataclass(frozen=True, slots=True)
 class PortCounters:
     """What one port of an integration bridge has met since it was plugged in, as the switch counts it: ``sent`` is what
     a guest sent, ``received`` what was sent to it, dropped packets of either direction not among them.

@@ -26,7 +26,7 @@ from controller.cli.reads import get, host, port
 from controller.cli.topology import topology
 from controller.cli.trace import trace
 from controller.cli.up import up
-from controller.cli.whereabouts import fdb, top
+from controller.cli.whereabouts import fdb, leases, top
 from controller.errors import FleetError, NotConfirmed
 
 REFUSED = 1
@@ -89,7 +89,7 @@ def completion(shell: str) -> None:
 
 SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Begin": (up, host, apply),
-    "See what there is": (get, describe, port, fdb, topology),
+    "See what there is": (get, describe, port, fdb, leases, topology),
     "See whether it is right": (doctor, events, top),
     "See why": (trace, flows, explain),
     "Change": (delete, wait),

@@ -1,4 +1,4 @@
-"""The verbs fdb and top: who is where, and how busy."""
+"""The verbs fdb, leases and top: who is where, and how busy."""
 
 from __future__ import annotations
 
@@ -36,6 +36,20 @@ def fdb(ctx: click.Context, network: str, output: str) -> None:
     _note_unread(found["unread"])
     if found["left_out"]:
         note(f"{found['left_out']} entries more are left out")
+
+
+@click.command(epilog="Example: fleetswitch leases web")
+@click.argument("network", shell_complete=complete_name("Network"))
+@reading
+@click.pass_context
+def leases(ctx: click.Context, network: str, output: str) -> None:
+    """Who has which address by DHCP in a network, and until when."""
+    found = list(client(ctx).items(f"{object_path('Network', network)}/leases"))
+    if output != "table":
+        print_value(found, output)
+        return
+    columns = ("address", "mac", "name", "vm", "host", "state", "expires")
+    print_table([name.upper() for name in columns], [[lease[name] for name in columns] for lease in found])
 
 
 @click.command(epilog="Examples: fleetswitch top; fleetswitch top --once --hosts -o json")

@@ -27,7 +27,7 @@ from controller.api.metrics import OBJECTS
 from controller.api.operations import Applied, Finding, Health, Listing, Outcome, Trouble, Unconfirmed, UnknownSwitch
 from controller.api.server import ApiServer
 from controller.api.tracing import Question, Trace
-from controller.api.whereabouts import Counters, Fdb, FdbEntry, PortCounters, Unread
+from controller.api.whereabouts import Counters, Fdb, FdbEntry, LeaseInfo, PortCounters, Unread
 from controller.errors import Conflict, InvalidInput, NotFound, Problem
 from controller.history import EventFilter, Found, History
 from controller.model.documents import Document, dump_spec
@@ -69,6 +69,7 @@ class FakeFleet:
         self.history = History()
         self.findings: list[Finding] = []
         self.entries: list[FdbEntry] = []
+        self.leased: list[LeaseInfo] = []
         self.ports: list[PortCounters] = []  # at each look once more of what was sent
         self.looks = 0
         self.unread: list[Unread] = []
@@ -179,6 +180,11 @@ class FakeFleet:
         if ("Network", network) not in self.rows:
             raise NotFound("does not exist", where=f"Network {network}")
         return Fdb(network, self.entries, self.unread)
+
+    async def leases(self, network: str) -> list[LeaseInfo]:
+        if ("Network", network) not in self.rows:
+            raise NotFound("does not exist", where=f"Network {network}")
+        return self.leased
 
     async def counters(self, host: str | None) -> Counters:
         self.looks += 1

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from click.testing import Result
 
-from controller.api.whereabouts import FdbEntry, PortCounters, Unread
+from controller.api.whereabouts import FdbEntry, LeaseInfo, PortCounters, Unread
 from tests.api.fake_fleet import Served
 
 Run = Callable[..., Result]
@@ -42,6 +42,20 @@ def test_who_is_where(run: Run) -> None:
     assert result.stderr == "Host kvm02 is not among them: is not\\x1b connected\n"
     assert json.loads(run("fdb", "web", "-o", "json").stdout)["entries"][1]["packets"] == 3
     assert run("fdb", "wbe").exit_code == 1
+
+
+def test_who_has_which_address(run: Run, served: Served) -> None:
+    served.fleet.leased = [
+        LeaseInfo("10.0.0.9", "52:54:00:00:00:01", "web-1", "web1", "kvm01", "leased", "2026-01-01T00:00:00Z"),
+        LeaseInfo("10.0.0.10", "52:54:00:00:00:02", "", None, None, "declined", "2026-01-01T00:10:00Z"),
+    ]
+    assert run("leases", "web").stdout.splitlines() == [
+        "ADDRESS    MAC                NAME   VM    HOST   STATE     EXPIRES",
+        "10.0.0.9   52:54:00:00:00:01  web-1  web1  kvm01  leased    2026-01-01T00:00:00Z",
+        "10.0.0.10  52:54:00:00:00:02  -      -     -      declined  2026-01-01T00:10:00Z",
+    ]
+    assert json.loads(run("leases", "web", "-o", "json").stdout)[0]["address"] == "10.0.0.9"
+    assert run("leases", "wbe").exit_code == 1
 
 
 def test_the_busiest(run: Run) -> None:
