@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from controller.agent import HostAgent
+from controller.certificates import anothers, carry
 from controller.desired import HOSTS, Desired
 from controller.openflow.connection import Connection
 from controller.openflow.decode import Features
@@ -47,10 +48,8 @@ class Admission:
             reason = f"claims to be Host {name} without TLS, and hosts are told to use it"
             self._turn_away(connection, features.dpid, reason, f"find out what runs there: it is not {name}", name)
             return False
-        if names is not None and name not in names:
-            reason = f"a certificate of {' or '.join(names)[:200] or 'nobody'} is not this host's"
-            remedy = f"on {name}: ovs-vsctl set-ssl KEY CERTIFICATE CA, with the name {name} in the certificate"
-            self._turn_away(connection, features.dpid, reason, remedy, name)
+        if names is not None and (reason := anothers(names, name)) is not None:
+            self._turn_away(connection, features.dpid, reason, carry(name), name)
             agent.switch.note_absence(reason)
             return False
 

@@ -43,7 +43,8 @@ class ClientState:
 @dataclass(frozen=True, slots=True)
 class Database:
     """Which database, and what of it is copied. ``read`` makes plain values of rows, by table, in the Idl's thread.
-    ``error`` is the exception that transactions raise; ``where`` is its first word, and the log's."""
+    ``error`` is the exception that transactions raise; ``where`` is its first word, and the log's. ``peer`` is the Host
+    that serves it, whose name a TLS certificate must carry; None: whoever has one of the authority."""
 
     name: str
     columns: Columns
@@ -52,6 +53,7 @@ class Database:
     backend: type[Backend] = Backend
     index: bool = True
     error: type[FleetError] = OvsdbError
+    peer: str | None = None
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from controller.certificates import anothers, carry, certificate_names
 from controller.model.remotes import Address
 
 Resolve = Callable[[Address], "Future[list[tuple[Any, ...]]]"]
@@ -20,12 +21,14 @@ Resolve = Callable[[Address], "Future[list[tuple[Any, ...]]]"]
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """PEM files of an ``ssl:`` peer. The peer's certificate must be signed by ``ca``; its name is not compared, as in
-    ovsdb(7). They are read at every connection, so a renewed certificate needs no restart."""
+    """PEM files for an ``ssl:`` peer, whose certificate must be signed by ``ca`` and carry the name of the Host
+    ``peer``; without one its name is not compared, as in ovsdb(7). They are read at every connection, so a renewed
+    certificate needs no restart."""
 
     private_key: str
     certificate: str
     ca: str
+    peer: str | None = None
 
 
 class Dial:
@@ -84,7 +87,7 @@ class Dial:
         if self._tls is None:
             raise OSError(errno.EINVAL, "no key, certificate and CA certificate were configured for TLS")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
+        context.check_hostname = False  # a Host's address is no name; its own name is compared below
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_verify_locations(self._tls.ca)
@@ -102,6 +105,9 @@ class Dial:
         except ssl.SSLWantWriteError:
             self.interest = select.EPOLLOUT
             return False
+        peer = self._tls.peer if self._tls is not None else None
+        if peer is not None and (reason := anothers(certificate_names(secure.getpeercert()), peer)) is not None:
+            raise OSError(errno.EACCES, f"TLS: {reason}; {carry(peer)}")
         return True
 
 

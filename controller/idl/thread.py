@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from controller.idl.client import Database, OvsdbClient
@@ -76,9 +77,10 @@ class IdlThread:
         """Keeps a copy of ``database`` from one of ``remotes`` (``tcp:a:6641,tcp:b:6641``) from now on, and connects
         again for ever. To be called on the asyncio loop that ``listener`` is to be told on. Raises InvalidInput."""
         addresses = parse_remotes(remotes)
+        files = replace(tls, peer=database.peer) if tls is not None else None
 
         def session(on_schema: Callable[[Any], None]) -> Session:
-            return Session(addresses, database.name, limits or Limits(), tls, resolve, on_schema)
+            return Session(addresses, database.name, limits or Limits(), files, resolve, on_schema)
 
         def resolve(address: Address) -> Future[list[tuple[Any, ...]]]:
             return self._resolve(address, client)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import socket
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
+from controller.certificates import certificate_names
 from controller.errors import OpenFlowError
 from controller.openflow import messages as msg
 from controller.openflow.messages import Type
@@ -220,12 +221,3 @@ def peer_text(peername: object) -> str:
 def address_of(peer: str) -> str:
     """The address in what ``peer_text`` made, without port and brackets."""
     return peer.rpartition(":")[0].strip("[]") or peer
-
-
-def certificate_names(certificate: Any) -> tuple[str, ...]:
-    """The common name and the DNS names of a verified peer certificate, as ``ssl.getpeercert`` gives it."""
-    if not certificate:
-        return ()
-    names = [value for rdn in certificate.get("subject", ()) for key, value in rdn if key == "commonName"]
-    names += [value for key, value in certificate.get("subjectAltName", ()) if key == "DNS"]
-    return tuple(dict.fromkeys(names))

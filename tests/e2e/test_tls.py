@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from e2e_fleet import Fleet, lab_name
@@ -42,28 +43,36 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 
 @pytest.fixture(scope="module")
 def secured(pki: Pki) -> Iterator[Fleet]:
-    """Two hosts: h1 with a certificate of its name, h2 with one of a name that is no host's."""
+    """Two hosts, each with a certificate of its name."""
     with Lab(lab_name("t"), 2, libvirt=False) as lab:
-        for name, subject in (("h1", "h1"), ("h2", "impostor")):
-            key, certificate = pki.issue(subject)
-            lab.hosts[name].vsctl("set-ssl", str(key), str(certificate), str(pki.ca))
-            lab.hosts[name].vsctl("set-manager", f"pssl:6641:{lab.hosts[name].mgmt}")
+        for name, host in lab.hosts.items():
+            key, certificate = pki.issue(name)
+            host.vsctl("set-ssl", str(key), str(certificate), str(pki.ca))
+            host.vsctl("set-manager", f"pssl:6641:{host.mgmt}")
         key, certificate = pki.issue("controller")
         tls = ["--tls-key", str(key), "--tls-cert", str(certificate), "--tls-ca", str(pki.ca)]
         lab.controller.start("--listen", f"ssl:{lab.controller.address}:6653", *tls)
         yield Fleet(lab)
 
 
-def test_a_host_is_driven_over_tls_and_one_with_anothers_certificate_is_refused(secured: Fleet) -> None:
+def test_hosts_are_driven_over_tls_and_one_with_anothers_certificate_is_refused(secured: Fleet, pki: Pki) -> None:
     documents = [
         {**secured.host_document(name), "ovsdb": f"ssl:{host.mgmt}:6641"} for name, host in secured.hosts.items()
     ]
     network = {"kind": "Network", "name": "app", "mode": "isolated"}
-    answer = secured.client.post("/apply", [*documents, network], wait=5)
-    assert {(item["host"], item["what"]) for item in answer["unconfirmed"]} == {("h2", "openflow")}
-    states = {item["name"]: item["status"] for item in secured.list("Host")}
-    assert {what: states["h1"][what]["state"] for what in ("ovsdb", "openflow")} == {"ovsdb": "up", "openflow": "up"}
-    assert "certificate of impostor is not this host's" in secured.controller.log.read_text()
+    answer = secured.client.post("/apply", [*documents, network], wait=30)
+    assert answer["unconfirmed"] == []
+    assert states(secured, "h1") == states(secured, "h2") == {"ovsdb": "up", "openflow": "up"}
+
+    shows(secured, pki, "h2", "h1")
+    told = "a certificate of h1 is not this host's"
+    wait_for("it is refused", lambda: set(states(secured, "h2").values()) == {"down"}, 30.0, every=0.2)
+    for what in ("ovsdb", "openflow"):
+        wait_for(f"why at {what}", lambda what=what: told in status(secured, "h2")[what]["reason"], 30.0, every=0.2)
+    assert states(secured, "h1") == {"ovsdb": "up", "openflow": "up"}
+    shows(secured, pki, "h2", "h2")
+    both = {"ovsdb": "up", "openflow": "up"}
+    wait_for("it is let in again", lambda: states(secured, "h2") == both, 60.0, every=0.2)
 
     one, other = (secured.lab.start_light("h1", f"t{n}", [Nic("app", addresses=(f"10.1.0.{n}/24",))]) for n in (1, 2))
     wait_for("they reach each other", lambda: one.run("ping -c1 -W1 10.1.0.2")[0] == 0, 10.0, every=0.1)
@@ -98,6 +107,23 @@ def test_a_reload_shows_the_renewed_certificate_and_cuts_nobody_off(secured: Fle
     assert "lost:" not in log.read_text()[begun:]
     secured.hosts["h1"].appctl("bridge/reconnect", "br-int")
     wait_for("h1 is connected again", lambda: "h1: OpenFlow connected" in log.read_text()[begun:], 10.0, every=0.1)
+
+
+def status(fleet: Fleet, host: str) -> dict[str, Any]:
+    return {item["name"]: item["status"] for item in fleet.list("Host")}[host]
+
+
+def states(fleet: Fleet, host: str) -> dict[str, str]:
+    """How its connections stand that are under TLS."""
+    return {what: status(fleet, host)[what]["state"] for what in ("ovsdb", "openflow")}
+
+
+def shows(fleet: Fleet, pki: Pki, name: str, certificate: str) -> None:
+    """From now on the host has this certificate, and both its connections begin anew."""
+    host, files = fleet.hosts[name], pki.folder
+    host.vsctl("set-ssl", str(files / f"{certificate}.key"), str(files / f"{certificate}.pem"), str(pki.ca))
+    host.appctl("bridge/reconnect", "br-int")
+    host.restart("ovsdb-server")
 
 
 def serial(fleet: Fleet) -> str:

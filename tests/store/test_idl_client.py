@@ -450,6 +450,10 @@ def test_tls_is_spoken_and_a_wrong_authority_is_refused_with_the_reason(tls_host
         await until(lambda: "TLS: self-signed certificate" in bad.state.error, lambda: f"the reason: {bad.state}")
         bare = thread.connect(remote, host_database(), Heard(), limits=QUICK)
         await until(lambda: "no key, certificate" in bare.state.error, "the reason")
+        kvm1 = thread.connect(remote, replace(host_database(), peer="kvm1"), Heard(), limits=QUICK, tls=right)
+        await until(lambda: "a certificate of server is not this host's" in kvm1.state.error, "the reason")
+        assert not kvm1.state.connected
+        await up(thread.connect(remote, replace(host_database(), peer="server"), Heard(), limits=QUICK, tls=right))
         gone = TlsFiles("/no/key", own, str(certificates / "ca.pem"))
         missing = thread.connect(remote, host_database(), Heard(), limits=QUICK, tls=gone)
         await until(lambda: "cannot be read" in missing.state.error, "the reason")
