@@ -9,7 +9,7 @@ import asyncio
 import logging
 import platform
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from controller.admission import Admission
 from controller.agent import HostAgent, Watchers
@@ -22,7 +22,7 @@ from controller.errors import FleetError, StoreError
 from controller.history import History
 from controller.lateness import Lateness
 from controller.lldp import Lldp
-from controller.model.host import HostSpec
+from controller.model.host import HostSpec, HostStatus
 from controller.model.network import DEFAULT_PORTGROUP, network_uuid
 from controller.openflow.decode import PacketIn
 from controller.ovsdb.host import Connect, HookRow, VnicRow
@@ -36,7 +36,7 @@ from controller.store.store import Store
 from controller.sweeper import Sweeper
 from controller.switch import Switch
 from controller.troubles import Troubles
-from topology.guests import Guests, HostView, Wanted
+from topology.guests import Guests, HostView, Wanted, strays
 from topology.hook import published
 from topology.host_networks import WantedNetwork
 from topology.judgement import Witness
@@ -385,6 +385,7 @@ class Coordinator:
             PutStatus("Port", name, status.model_dump(mode="json", exclude_defaults=True), create=True)
             for name, status in changes.statuses.items()
         ]
+        writes += self._observed_strays(stale)
         # Somebody may be registering it at this moment: then it is not to be removed, and Conflict says so.
         rows = self.store.rows("Port")
         writes += [Remove("Port", name, rows[name].generation) for name in changes.gone if name in rows]
@@ -393,6 +394,16 @@ class Coordinator:
         else:
             self.judged, self._answered = sequence, asked
             self._notify()
+
+    def _observed_strays(self, stale: set[str] | None) -> Iterator[Write]:
+        """Interfaces that are no guest's, of the hosts that told something new."""
+        for name in self.desired.hosts if stale is None else self.desired.hosts.keys() & stale:
+            view = self.guests.hosts.get(name)
+            if view is None or not view.reached:
+                continue
+            found = {each: ofport for each in strays(view) if (ofport := view.vnics[each].ofport) is not None}
+            if found != self.desired.strays.get(name, {}):
+                yield PutStatus("Host", name, HostStatus(strays=found).model_dump(mode="json"))
 
     # Hosts that leave, numbers that nobody uses.
 

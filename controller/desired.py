@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from controller.errors import InvalidInput
 from controller.fabric import Rows
 from controller.model.documents import read_spec
-from controller.model.host import HostSpec
+from controller.model.host import HostSpec, HostStatus
 from controller.model.kinds import KINDS, Fleet
 from controller.model.lease import Lease
 from controller.model.network import NetworkSpec
@@ -37,6 +37,7 @@ class Desired:
         self.statuses: dict[str, PortStatus] = {}
         self._senseless: dict[tuple[str, str], str] = {}
         self.leases: dict[str, dict[str, Lease]] = {}  # by network and address
+        self.strays: dict[str, dict[str, int]] = {}  # interfaces of nobody, by host, with their OpenFlow ports
 
     def load(self) -> None:
         """Take in everything that the store has."""
@@ -60,7 +61,7 @@ class Desired:
         """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""
         uplinks = {name: uplink_port(number) for name, number in self.numbers(PHYSICAL_NETWORKS).items()}
         return Rows(self.hosts, self.networks, self.statuses, self.numbers(HOSTS), self.numbers(SEGMENTS), uplinks,
-                    self.registered)  # fmt: skip
+                    self.registered, self.strays)  # fmt: skip
 
     def numbers(self, pool: str) -> Mapping[str, int]:
         return self._store.numbers(pool)
@@ -94,6 +95,7 @@ class Desired:
             case "Host":
                 self.hosts.pop(name, None)
                 self.leaving.pop(name, None)
+                self.strays.pop(name, None)
             case "Network":
                 self.networks.pop(name, None)
             case "Port":
@@ -106,6 +108,8 @@ class Desired:
             spec = read_spec(kind, name, row.spec) if row.spec else None
             if kind == "Port" and row.status:
                 self.statuses[name] = PortStatus.model_validate(row.status)
+            elif kind == "Host" and row.status:
+                self.strays[name] = HostStatus.model_validate(row.status).strays
         except (InvalidInput, ValidationError) as error:
             log.error("%s %s in the store is left out: %s", kind, name, error)
             self._senseless[kind, name] = f"its row makes no sense, and is left out: {error}"

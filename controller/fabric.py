@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.model.fields import is_uuid
@@ -43,7 +43,8 @@ _UNASKED = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Everything that the fabric is made of. Numbers come from the store's pools."""
+    """Everything that the fabric is made of. Numbers come from the store's pools; ``strays`` are interfaces that are
+    no guest's, by host, with their OpenFlow ports."""
 
     hosts: Mapping[str, HostSpec]
     networks: Mapping[str, NetworkSpec]
@@ -52,6 +53,7 @@ class Rows:
     segment_numbers: Mapping[str, int]
     uplink_numbers: Mapping[str, int]
     registered: Mapping[str, PortSpec]
+    strays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def outside_name(physical_network: str, vlan: int) -> str:
@@ -100,6 +102,7 @@ class Fabric:
         wires = _wires(rows) if any(name in rows.hosts and rows.hosts[name].external for name in hosts) else {}
         for name in hosts:
             self._host(name, _host_view(name, rows, wires), touched)
+            self._set(("strays", name), _stray_views(name, rows) or None, touched)
         if hosts:
             self._outsides(rows, touched)
         for name in networks:
@@ -121,7 +124,7 @@ class Fabric:
             here, there = self._places_of(name, rows)
             self._port(name, here, touched)
             self._port(name + _ARRIVING, there, touched)
-            self._bar(name, _barred_view(rows.ports.get(name)), touched)
+            self._bar(name, tuple(_barred_views(rows.ports.get(name))), touched)
         for key in self._regrouped:
             self._set(key, tuple(sorted(self._groups.get(key, ()))) or None, touched)
         self._regrouped.clear()
@@ -238,13 +241,11 @@ class Fabric:
                 self._member(("registrations of network", view.network), name, present)
                 self._member(("registrations", view.network, view.mac), name, present)
 
-    def _bar(self, name: str, new: BarredView | None, touched: set[Key]) -> None:
-        old: BarredView | None = self._answers.get(("barred", name))
-        self._set(("barred", name), new, touched)
-        if old is not None and (new is None or new.host != old.host):
-            self._member(("barred on host", old.host), name, False)
-        if new is not None:
-            self._member(("barred on host", new.host), name, True)
+    def _bar(self, name: str, new: tuple[BarredView, ...], touched: set[Key]) -> None:
+        old: tuple[BarredView, ...] = self._answers.get(("barred", name)) or ()
+        self._set(("barred", name), new or None, touched)
+        for host in {view.host for view in (*old, *new)}:
+            self._member(("barred on host", host), name, any(view.host == host for view in new))
 
     def _port(self, name: str, new: PortView | None, touched: set[Key]) -> None:
         old: PortView | None = self._answers.get(("port", name))
@@ -273,11 +274,22 @@ def _sorted(addresses: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(addresses, key=lambda a: (":" in a, ipaddress.ip_address(a).packed)))
 
 
-def _barred_view(status: PortStatus | None) -> BarredView | None:
-    if status is None or status.host is None or status.ofport is None or status.state not in _KEPT_OUT:
-        return None
-    reason = status.reason or status.state
-    return BarredView(status.vm or status.vm_uuid, status.mac, status.host, status.ofport, reason)
+def _barred_views(status: PortStatus | None) -> Iterator[BarredView]:
+    """The vNIC itself, when it is kept out, and those who say that they are it."""
+    if status is None:
+        return
+    who = f"{status.vm or status.vm_uuid} {status.mac}"
+    if status.host is not None and status.ofport is not None and status.state in _KEPT_OUT:
+        yield BarredView(who, status.host, status.ofport, status.reason or status.state)
+    for rival in status.rivals:
+        yield BarredView(rival.tap, rival.host, rival.ofport, f"says that it is {who}, and another is")
+
+
+def _stray_views(host: str, rows: Rows) -> tuple[BarredView, ...]:
+    return tuple(
+        BarredView(name, host, ofport, "nothing says which guest's it is")
+        for name, ofport in sorted(rows.strays.get(host, {}).items())
+    )
 
 
 def _hosts(port: PortStatus) -> set[str | None]:
@@ -422,5 +434,9 @@ class Reader:
     def barred(self, host: str) -> list[BarredView]:
         """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""
         names = self._get(("barred on host", host)) or ()
-        found: list[BarredView] = [view for name in names if (view := self._get(("barred", name))) is not None]
-        return sorted(found, key=lambda port: (port.ofport, port.mac))
+        found: list[BarredView] = [view for name in names for view in self._get(("barred", name)) or ()]
+        return sorted((view for view in found if view.host == host), key=lambda port: (port.ofport, port.who))
+
+    def strays(self, host: str) -> tuple[BarredView, ...]:
+        """The interfaces of a host's bridge that are no guest's."""
+        return self._get(("strays", host)) or ()

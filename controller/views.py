@@ -148,10 +148,10 @@ class RegistrationView:
 
 @dataclass(frozen=True, slots=True)
 class BarredView:
-    """A vNIC that is plugged in and kept out."""
+    """A port of the integration bridge that is kept out: ``who`` is a vNIC, or an interface of which nobody knows whose
+    it is."""
 
-    guest: str
-    mac: str
+    who: str
     host: str
     ofport: int
     reason: str

@@ -262,7 +262,7 @@ class Guests:
             elif status.state != "absent":
                 changes.statuses[name] = status.model_copy(
                     update={"state": "absent", "reason": "", "host": None, "tap": None, "ofport": None,
-                            "iface_id": None, "incoming": None})  # fmt: skip
+                            "iface_id": None, "incoming": None, "rivals": ()})  # fmt: skip
         return changes
 
     def _surely_gone(self, status: PortStatus, wanted: Wanted) -> bool:

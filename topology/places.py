@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from controller.model.port import Incoming, PortStatus
+from controller.model.port import Incoming, PortStatus, Rival
 
 Identity = tuple[str, str]
 Row = tuple[str | None, str | None, int | None]
@@ -157,12 +157,15 @@ class Places:
     ) -> PortStatus:
         """With the place that it is being copied to, and what the operator should know of the others."""
         incoming: Incoming | None = None
+        rivals = list(status.rivals)
         reasons = [status.reason] if status.reason else []
         fresh = [one for one in others if not self._has_left(identity, one)]
         for one in fresh:
             if len(fresh) == 1 and (incoming := _incoming(status, one)) is not None:
                 reasons.append(f"is being copied to {one.host}")
-            elif status.state == "active" and one.status.state == "quarantined":
+                continue
+            rivals += _rivals([one])
+            if status.state == "active" and one.status.state == "quarantined":
                 reasons.append(f"host {one.host} shows it too, where it is kept out: {one.status.reason}")
             elif status.state == one.status.state == "active":
                 reasons.append(f"host {one.host} shows it too, in another network or portgroup, or as a third one")
@@ -173,7 +176,9 @@ class Places:
                 reasons.append(
                     f"host {one.host} shows it too, and has not let go: end the guest where it should not run"
                 )
-        return status.model_copy(update={"incoming": incoming, "reason": "; ".join(reasons)})
+                rivals += _rivals([one])
+        said = {"incoming": incoming, "rivals": tuple(rivals), "reason": "; ".join(reasons)}
+        return status.model_copy(update=said)
 
     def _has_left(self, identity: Identity, one: Sighting) -> bool:
         left = self._left.get((identity, one.host))
@@ -223,9 +228,19 @@ def _the_right_one(host: str, found: list[Sighting], before: PortStatus | None) 
         right = [s for s in right if (s.status.tap, s.status.ofport) == (before.tap, before.ofport)]
     if len(right) != 1:
         reason = f"host {host} has two vNICs of this guest with this MAC"
-        return Sighting(host, found[0].status.model_copy(update={"state": "quarantined", "reason": reason}))
-    status = right[0].status
-    taps = ", ".join(sorted(str(s.status.tap) for s in found if s is not right[0]))
+        said = {"state": "quarantined", "reason": reason, "rivals": _rivals(found[1:])}
+        return Sighting(host, found[0].status.model_copy(update=said))
+    status, others = right[0].status, [s for s in found if s is not right[0]]
+    taps = ", ".join(sorted(str(s.status.tap) for s in others))
     more = f"{taps} of the same host says that it is this vNIC too, and is kept out"
     reason = "; ".join(filter(None, (status.reason, more)))
-    return Sighting(host, status.model_copy(update={"reason": reason}))
+    return Sighting(host, status.model_copy(update={"reason": reason, "rivals": _rivals(others)}))
+
+
+def _rivals(kept_out: Iterable[Sighting]) -> tuple[Rival, ...]:
+    """Where the others are plugged in, so that what they send can be counted."""
+    found = [rival for one in kept_out for rival in one.status.rivals]
+    for one in kept_out:
+        if one.status.tap is not None and one.status.ofport is not None:
+            found.append(Rival(host=one.host, tap=one.status.tap, ofport=one.status.ofport))
+    return tuple(sorted(found, key=lambda rival: (rival.host, rival.ofport)))

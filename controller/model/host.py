@@ -6,7 +6,7 @@ import ipaddress
 from hashlib import blake2b
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from controller.model.fields import Address, InterfaceName, Mac, ObjectName, OvsdbRemote, Spec, Vlan
 from controller.model.libvirt_uri import check_uri
@@ -62,6 +62,16 @@ class External(Spec):
         if self.gateway == self.ip:
             raise ValueError(f"has {self.gateway} as its address and as its gateway; the gateway is another machine")
         return self
+
+
+class HostStatus(BaseModel):
+    """What was observed of a host and is kept in its row."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    strays: dict[str, int] = Field(
+        default_factory=dict, description="interfaces on its bridge that are no guest's, with their OpenFlow ports"
+    )
 
 
 class HostSpec(Spec):

@@ -36,6 +36,16 @@ class Incoming(BaseModel):
     iface_id: str | None = None
 
 
+class Rival(BaseModel):
+    """Another interface that says it is this vNIC, and is kept out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    host: str
+    tap: str
+    ofport: int
+
+
 class PortStatus(BaseModel):
     """What was observed of a vNIC.
 
@@ -56,6 +66,7 @@ class PortStatus(BaseModel):
     addresses: tuple[str, ...] = ()
     mtu: int | None = Field(default=None, description="bytes, as the guest's XML says")
     incoming: Incoming | None = Field(default=None, description="the place that it is being copied to (live migration)")
+    rivals: tuple[Rival, ...] = Field(default=(), description="interfaces that say they are it, and are kept out")
     state: PortState
     reason: str = Field(default="", description="why it is in this state, when that is not 'active'")
 

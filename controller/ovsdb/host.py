@@ -114,7 +114,9 @@ class HostOvsdb:
         self.repairs = 0  # how often something was put right that others had changed
         self.repaired: tuple[str, ...] = ()  # the last time: what
         self._wake = asyncio.Event()
-        database = Database("Open_vSwitch", COLUMNS, f"Host {host}: OVSDB", READ, OpenVswitchApi, index=False, peer=host)
+        database = Database(
+            "Open_vSwitch", COLUMNS, f"Host {host}: OVSDB", READ, OpenVswitchApi, index=False, peer=host
+        )
         self._client: OvsdbClient = connect(remote, database, self)
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"ovsdb {host}")
 

@@ -20,7 +20,21 @@ def test_who_is_kept_out() -> None:
     fleet.port("b", "kvm1", "web", state="quarantined", reason="there is no Network wob", vm="db1")
     fleet.port("c", "kvm1", "web", state="pending").port("d", "kvm1", "web", state="down", reason="its link is down")
     fleet.port("e", "kvm1", "web", state="absent").port("f", "kvm2", "web", state="quarantined")
+    rivals = ({"host": "kvm1", "tap": "vnet8", "ofport": 8}, {"host": "kvm2", "tap": "vnet7", "ofport": 7})
+    fleet.port("g", "kvm1", "web", vm="web1", ofport=9, rivals=rivals)
+    fleet.strays["kvm2"] = {"by-hand": 12}
     check("quarantine", "quarantine", fleet)
+
+
+def test_an_interface_of_nobody_comes_and_goes() -> None:
+    fleet, engine = two_hosts(), Engine(Pipeline(APPS))
+    engine.update(fleet.rows())
+    fleet.strays["kvm2"] = {"by-hand": 12}
+    delta = engine.update(fleet.rows(), {("Host", "kvm2")})
+    assert set(delta) == {"kvm2"}
+    [added] = delta["kvm2"].adds.values()
+    fleet.strays.clear()
+    assert engine.update(fleet.rows(), {("Host", "kvm2")})["kvm2"].removes == {added.identity}
 
 
 @pytest.mark.parametrize("state", ["pending", "quarantined", "down"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from e2e_fleet import PATIENCE, Fleet, eventually
 from labkit import Nic, wait_for
+from labkit.host import Host
 
 pytestmark = pytest.mark.lab
 HOSTS = 1
@@ -76,7 +77,41 @@ def test_what_carries_no_guests_identity_is_left_alone(fleet: Fleet) -> None:
     wait_for("it is shown", lambda: fleet.get("Host", "h1")["status"]["strays"] == ["by-hand"], PATIENCE, every=0.1)
     fleet.settle()
     assert port_column(fleet, "by-hand", "tag") == "5"
+    sends(host, "by-hand")
+    wait_for("what it sends is counted", lambda: kept_out(fleet, "by-hand") > 0, 20.0, every=0.2)
     host.vsctl("del-port", "br-int", "by-hand")
+
+
+def test_a_second_interface_that_says_it_is_a_vnic_is_kept_out_and_counted(fleet: Fleet) -> None:
+    fleet.apply("kind: Network\nname: app\nmode: isolated\n")
+    host, guest = fleet.hosts["h1"], fleet.lab.start_guest("h1", "g2", [Nic("app", addresses=("10.1.0.2/24",))])
+    [tap], mac = guest.ports(), guest.nics[0].mac
+    fleet.wait_active([mac])
+    ids = json.loads(host.vsctl("-f", "json", "--columns=external_ids", "list", "Interface", tap))["data"][0][0][1]
+    claims = [f'external_ids:{key}="{value}"' for key, value in ids]
+    host.vsctl(
+        "--no-wait", "add-port", "br-int", "second", "--", "set", "Interface", "second", "type=internal", *claims
+    )
+    wait_for("it is named", lambda: fleet.port_of(mac)["status"].get("rivals"), 10.0, every=0.1)
+    assert [each["tap"] for each in fleet.port_of(mac)["status"]["rivals"]] == ["second"]
+    assert fleet.port_of(mac)["status"]["state"] == "active"
+    sends(host, "second")
+    wait_for("what it sends is counted", lambda: kept_out(fleet, "second") > 0, 20.0, every=0.2)
+    host.vsctl("del-port", "br-int", "second")
+    wait_for("it is forgotten", lambda: not fleet.port_of(mac)["status"].get("rivals"), 10.0, every=0.1)
+
+
+def sends(host: Host, interface: str) -> None:
+    """Questions about a neighbour, by ARP."""
+    for words in ("addr add 10.77.0.1/24 dev", "link set up dev"):
+        host.run(["ip", *words.split(), interface])
+    host.run(["ping", "-c3", "-i0.2", "-W1", "10.77.0.2"], check=False)
+
+
+def kept_out(fleet: Fleet, interface: str) -> int:
+    """Packets of the interface that its own flow has dropped."""
+    flows = fleet.client.get("/hosts/h1/flows", app="quarantine")["items"]
+    return sum(flow["packets"] for flow in flows if flow["why"].startswith(f"{interface} "))
 
 
 def test_what_a_vnic_sends_that_is_kept_out_is_dropped_and_counted(fleet: Fleet) -> None:

@@ -30,6 +30,7 @@ class FleetRows:
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     ports: dict[str, PortStatus] = field(default_factory=dict)
     registered: dict[str, PortSpec] = field(default_factory=dict)
+    strays: dict[str, dict[str, int]] = field(default_factory=dict)
     host_numbers: Numbers = field(default_factory=Numbers)
     segment_numbers: Numbers = field(default_factory=Numbers)
     uplink_numbers: Numbers = field(default_factory=Numbers)
@@ -39,6 +40,7 @@ class FleetRows:
         return Rows(
             dict(self.hosts), dict(self.networks), dict(self.ports),
             dict(self.host_numbers.taken), dict(self.segment_numbers.taken), uplinks, dict(self.registered),
+            dict(self.strays),
         )  # fmt: skip
 
     def put(self, kind: str, name: str, value: Any) -> None:

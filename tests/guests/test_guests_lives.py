@@ -354,6 +354,23 @@ def test_one_guest_with_one_mac_twice_on_a_host() -> None:
     fleet.tell("kvm1", row(), row(interface="vnet1", ofport=6), domains=(domain(vnic(), vnic(tap="vnet1")),))
     assert fleet.known[NAME].state == "quarantined"
     assert "two vNICs of this guest with this MAC" in fleet.known[NAME].reason
+    assert taps_kept_out(fleet) == [("kvm1", "vnet1", 6)]
+    fleet.tell("kvm1", row(), row(interface="vnet1", ofport=6), domains=(domain(vnic()),))
+    assert (fleet.known[NAME].state, taps_kept_out(fleet)) == ("active", [("kvm1", "vnet1", 6)])
+    fleet.tell("kvm1", row(), domains=(domain(vnic()),))
+    assert (fleet.known[NAME].state, taps_kept_out(fleet)) == ("active", [])
+
+
+def test_what_another_host_shows_in_another_network_is_kept_out_there_and_known() -> None:
+    fleet = running()
+    fleet.tell("kvm2", row(profile="lab:default", ofport=8), domains=None)
+    assert fleet.known[NAME].host == "kvm1"
+    assert taps_kept_out(fleet) == [("kvm2", "vnet0", 8)]
+
+
+def taps_kept_out(fleet: Fleet) -> list[tuple[str, str, int]]:
+    """Who says that he is this vNIC too, and is plugged in."""
+    return [(rival.host, rival.tap, rival.ofport) for rival in fleet.known[NAME].rivals]
 
 
 OLD = row(interface="vnet7", ofport=None, error="could not open network device vnet7 (No such device)")
