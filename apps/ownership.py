@@ -1,4 +1,6 @@
-"""Ownership: what is registered to one vNIC of a segment is refused from every other vNIC of it.
+"""Ownership: what belongs to one vNIC of a segment, or is reserved, is refused from every other vNIC of it.
+
+An address belongs to the vNIC that it is registered to, whether that runs or not, or that has learned it.
 
 The spoof guard compares a vNIC with what is known of it. Of one without registered addresses nothing is known; here it
 is kept from what is known of the others. To ask from the unspecified IPv6 address is a claim: an owner that is just
@@ -18,8 +20,9 @@ from controller.model.guard import Check
 from controller.openflow.match import Value
 from controller.pipeline.actions import goto, match
 from controller.pipeline.app import App
+from controller.pipeline.fields import Source
 from controller.pipeline.tables import NEXT, Flow, Priority, Stage, Table
-from controller.views import PortView, RegistrationView
+from controller.views import NetworkView, PortView, RegistrationView
 
 MAC_OWNER = Table("mac_owner", Stage.SPOOF_GUARD, Stage.EGRESS_POLICY, "who is behind a learning vNIC is no known vNIC")
 NEIGHBOUR_OWNER = Table("neighbour_owner", Stage.SPOOF_GUARD, NEXT, "ARP and ND for a registered address: its owner's")
@@ -28,6 +31,8 @@ ADDRESS_OWNER = Table("address_owner", Stage.SPOOF_GUARD, Stage.EGRESS_POLICY, "
 _ARP, _IPV4, _IPV6, _ICMPV6 = 0x0806, 0x0800, 0x86DD, 58
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _GROUP = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # IEEE 802-2014, 8.2.1
+
+_LEARNED = Priority.ANYWHERE - 1  # what is registered comes first
 
 _Terms = dict[str, Value]
 
@@ -43,10 +48,20 @@ class Ownership(App):
         if network is not None and network.learning:
             yield from _known(registration.segments, registration.mac)
 
+    def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
+        for _, segment in network.segments:
+            for address in network.reserved:
+                why = f"{address} is reserved in this network"
+                for table, _, terms in _claims(address):
+                    yield table.flow(Priority.FALLBACK, match(segment=segment, source=Source.VNIC, **terms), why=why)
+
     def port(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network = fabric.network(port.network)
         if network is not None and network.learning:
             yield from _known((part.segment for part in port.memberships), port.mac)
+        if network is not None and not network.alone and not port.arriving:
+            for part in port.memberships:
+                yield from _owned(part.segment, port.learned, port.mac, _LEARNED)
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         if not port.memberships:
@@ -65,7 +80,8 @@ class Ownership(App):
         network = fabric.network(port.network)
         if network is not None and network.alone:
             for part in port.memberships:
-                yield from _owned(part.segment, port.addresses, port.mac)
+                yield from _owned(part.segment, tuple(a for a in port.addresses if a not in port.learned), port.mac)
+                yield from _owned(part.segment, port.learned, port.mac, _LEARNED)
 
 
 def _trusted(port: PortView) -> Iterator[Flow]:
@@ -94,12 +110,12 @@ def _own(port: PortView, addresses: tuple[str, ...]) -> Iterator[Flow]:
                 yield table.flow(Priority.HERE, allowed, goto(then), why=f"{address} is registered to it")
 
 
-def _owned(segment: int, addresses: tuple[str, ...], mac: str) -> Iterator[Flow]:
+def _owned(segment: int, addresses: tuple[str, ...], mac: str, priority: int = Priority.ANYWHERE) -> Iterator[Flow]:
     """Nobody in the segment claims these but who has them."""
     for address in _claimed(addresses, mac):
-        why = f"{address} is registered to another vNIC, {mac}"
+        why = f"{address} is {'learned by' if priority == _LEARNED else 'registered to'} another vNIC, {mac}"
         for table, _, terms in _claims(address):
-            yield table.flow(Priority.ANYWHERE, match(segment=segment, **terms), why=why)
+            yield table.flow(priority, match(segment=segment, **terms), why=why)
 
 
 def _claims(address: str) -> tuple[tuple[Table, Check, _Terms], ...]:

@@ -4,6 +4,10 @@ Four tables: who it is on the wire (MAC), what it may serve (DHCP, router advert
 and from which addresses it sends (IPv4, IPv6). Unspecified source addresses pass where a host without an address needs
 them: DHCP (RFC 2131), ARP probes (RFC 5227), duplicate address detection and MLD (RFC 4862, RFC 3590, RFC 3810).
 
+A vNIC that learns its addresses sends from none until it has one. What could be a claim goes to the controller and
+nowhere else: it alone knows what belongs to others, and until it has said so nobody hears of the claim. Open vSwitch
+bounds how much that is, for each port by itself (``controller_rate_limit``, ofproto/pinsched.c).
+
 What cannot be read cannot be judged, and is dropped: a second tag inside the first, behind which Open vSwitch does not
 look (``vlan-limit`` is 1; Linux takes a tag of VLAN 0 for none), malformed IP, and IPv6 whose upper header is not in
 the first fragment (RFC 7112).
@@ -17,7 +21,7 @@ from ipaddress import IPv6Address
 from controller.fabric import Reader
 from controller.model.guard import Check
 from controller.openflow.match import Value
-from controller.pipeline.actions import goto, match
+from controller.pipeline.actions import goto, match, punt
 from controller.pipeline.app import App
 from controller.pipeline.fields import Source
 from controller.pipeline.tables import DROP, NEXT, Flow, Priority, Stage, Table
@@ -37,6 +41,8 @@ _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _MLD = (131, 132, 143)  # RFC 2710 report and done, RFC 3810 report
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _NO_MAC = "00:00:00:00:00:00"  # the link-layer option is not there
+
+_CLAIM = punt(128)  # Ethernet 14, IPv6 40, ND 24 and an option; whoever claims waits, and says it again
 
 _Terms = dict[str, Value]
 
@@ -149,7 +155,11 @@ def _arp(port: PortView, own: _Terms) -> Iterator[Flow]:
         why = f"ARP in its own name: {sender.get('arp_spa', 'any address')}"
         then = goto(NEXT if sender == {} else Stage.EGRESS_POLICY)
         yield NEIGHBOUR_GUARD.flow(Priority.HERE, match(**arp, **sender), then, why=why)
-    yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE, match(**own, eth_type=_ARP), why="ARP in somebody else's name")
+    others: _Terms = {**own, "eth_type": _ARP}
+    if "arp_ip" in port.checks and port.may_learn:
+        claims = match(**others, arp_sha=port.mac)
+        yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE + 1, claims, _CLAIM, why="ARP: may claim an address")
+    yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE, match(**others), why="ARP in somebody else's name")
 
 
 def _nd(port: PortView, own: _Terms) -> Iterator[Flow]:
@@ -171,6 +181,9 @@ def _nd(port: PortView, own: _Terms) -> Iterator[Flow]:
                 Priority.HERE, match(**own, **_icmpv6(_SOLICITATION), ipv6_nd_sll=mac), goto(NEXT),
                 why="asks, and wants the answer at its own MAC",
             )  # fmt: skip
+    if "ipv6" in port.checks and port.may_learn:
+        claims = match(**own, **_icmpv6(_ADVERTISEMENT), ipv6_nd_tll=port.mac)
+        yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE + 1, claims, _CLAIM, why="ND: may claim an address")
     for kind in (_ADVERTISEMENT, _SOLICITATION) if "nd_mac" in port.checks else (_ADVERTISEMENT,):
         yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE, match(**own, **_icmpv6(kind)), why="ND in somebody else's name")
 
@@ -200,6 +213,9 @@ def _ipv6(port: PortView, own: _Terms) -> Iterator[Flow]:
     for terms in unspecified:
         allowed = match(**own, **terms, ipv6_src="::")
         yield ADDRESS_GUARD.flow(Priority.HERE, allowed, goto(Stage.EGRESS_POLICY), why="has no address yet")
+    if port.may_learn:
+        claims = match(**own, **_icmpv6(_SOLICITATION))
+        yield ADDRESS_GUARD.flow(Priority.ANYWHERE + 1, claims, _CLAIM, why="ND: may claim an address")
     yield ADDRESS_GUARD.flow(Priority.ANYWHERE, match(**own, eth_type=_IPV6), why="from somebody else's IPv6 address")
 
 

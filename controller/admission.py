@@ -48,9 +48,9 @@ class Admission:
             reason = f"claims to be Host {name} without TLS, and hosts are told to use it"
             self._turn_away(connection, features.dpid, reason, f"find out what runs there: it is not {name}", name)
             return False
-        if names is not None and (reason := anothers(names, name)) is not None:
-            self._turn_away(connection, features.dpid, reason, carry(name), name)
-            agent.switch.note_absence(reason)
+        if names is not None and (why := anothers(names, name)) is not None:
+            self._turn_away(connection, features.dpid, why, carry(name), name)
+            agent.switch.note_absence(why)
             return False
 
         def turned_away(reason: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -15,6 +16,7 @@ from controller.admission import Admission
 from controller.agent import HostAgent, Watchers
 from controller.arrivals import Arrivals
 from controller.chronicle import Chronicle
+from controller.claims import Claims
 from controller.contents import Contents
 from controller.desired import HOSTS, LEASES, PHYSICAL_NETWORKS, Desired
 from controller.engine import Engine
@@ -73,6 +75,9 @@ class Coordinator:
         self.admission = Admission(self.desired, self.agents, controllers, self.recorder.turned_away)
         self.lldp = Lldp(self.desired, self.agents)
         self.services = Services(store, self.desired, self.engine, self._send)
+        self.claims = Claims(
+            self.desired, self.engine.fabric, self.guests, lambda host: self._judge({host}), time.monotonic
+        )
         self.sequence = 0  # counts changes of rows
         self.settled = 0  # the last of them that concerned bridges and libvirt networks
         self.judged = 0  # up to here every vNIC was judged by what the rows say
@@ -219,8 +224,8 @@ class Coordinator:
         services = {pipeline.number[CLASSIFY]: self.lldp.take, **self.services.tables()}
 
         def on_packet(packet: PacketIn) -> None:
-            if (service := services.get(packet.table)) is not None:
-                service(host, packet)
+            # What else is punted comes from the guards of vNICs that learn their addresses.
+            services.get(packet.table, self.claims.take)(host, packet)
 
         return Switch(
             host,

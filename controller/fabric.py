@@ -87,6 +87,21 @@ class Fabric:
         """All names of ``host`` or ``network``."""
         return frozenset(self._answers.get(("names", kind), ()))
 
+    def port_at(self, host: str, ofport: int) -> PortView | None:
+        """The vNIC that is switched at that OpenFlow port."""
+        views = (self._answers.get(("port", name)) for name in self._groups.get(("ports of host", host), ()))
+        return next((view for view in views if view is not None and view.ofport == ofport), None)
+
+    def ports_of(self, network: str) -> list[PortView]:
+        """The vNICs of a network that are switched."""
+        names = self._groups.get(("ports of network", network), ())
+        return [view for name in sorted(names) if (view := self._answers.get(("port", name))) is not None]
+
+    def registrations_of(self, network: str) -> list[RegistrationView]:
+        """The vNICs that are registered in a network, whether they run or not."""
+        names = self._groups.get(("registrations of network", network), ())
+        return [view for name in sorted(names) if (view := self._answers.get(("registration", name))) is not None]
+
     def update(self, rows: Rows, changed: Iterable[tuple[str, str]] | None = None) -> set[Key]:
         """Take the rows in; ``changed`` names the (kind, name) that differ, None means all.
 
@@ -213,11 +228,13 @@ class Fabric:
             return None
         parts = () if group.isolation == "passthrough" else memberships(group, view, spec.untagged_vlan)
         addresses = _sorted(status.addresses)
-        guard = checks(group.filters, addresses, group.learning)
+        learns = group.learn_addresses if set(addresses) <= set(status.learned) else 0
+        guard = checks(group.filters, addresses, group.learning, learns > 0)
         guest = frozenset({status.vm_uuid, *([status.vm] if status.vm is not None and not is_uuid(status.vm) else ())})
         return PortView(
-            name, status.mac, network, host, ofport, group.isolation, parts, addresses, guard, group.mac_limit, guest
-        )
+            name, status.mac, network, host, ofport, group.isolation, parts, addresses, guard, group.mac_limit,
+            status.learned, learns, guest,
+        )  # fmt: skip
 
     def _registration_view(self, name: str, rows: Rows) -> RegistrationView | None:
         spec = rows.registered.get(name)
@@ -358,8 +375,9 @@ def _network_view(name: str, rows: Rows) -> NetworkView | None:
     uplink = rows.uplink_numbers.get(spec.physical_network) if spec.physical_network is not None else None
     learning = any(group.learning for group in spec.portgroups.values())
     return NetworkView(
-        name, tuple(segments), spec.is_overlay, spec.physical_network, uplink, learning, _gateway_view(name, spec)
-    )
+        name, tuple(segments), spec.is_overlay, spec.physical_network, uplink, learning, _gateway_view(name, spec),
+        _sorted(spec.reserved_addresses),
+    )  # fmt: skip
 
 
 def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:

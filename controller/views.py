@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controller.model.guard import Check
+from controller.model.guard import Check, kind_of
 from controller.model.network import Isolation, PortGroup
 
 
@@ -61,7 +61,7 @@ class NetworkView:
 
     ``uplink`` is the OpenFlow port of its physical network's patch port, the same on every host; None without one.
     ``overlay`` says that it reaches over tunnels; ``learning``, that some portgroup of it is learning. ``gateway`` is
-    None where it has no subnets.
+    None where it has no subnets. ``reserved`` addresses are no vNIC's.
     """
 
     name: str
@@ -71,6 +71,7 @@ class NetworkView:
     uplink: int | None
     learning: bool = False
     gateway: GatewayView | None = None
+    reserved: tuple[str, ...] = ()
 
     @property
     def alone(self) -> bool:
@@ -99,7 +100,8 @@ class Membership:
 @dataclass(frozen=True, slots=True)
 class PortView:
     """A vNIC that is switched. ``host`` and ``ofport`` are where it is now; ``mac_limit`` is how many MACs are learned
-    behind it, 0 none; ``guest`` is its guest's UUID, and name where that is known.
+    behind it, 0 none; ``learned`` are those of its addresses that it claimed, of at most ``learns`` of each kind (0: it
+    learns none); ``guest`` is its guest's UUID, and name where that is known.
 
     While its guest is copied to another host there are two, which name each other's host in ``other``; ``arriving`` is
     the one at the place that the guest has not come to yet.
@@ -115,6 +117,8 @@ class PortView:
     addresses: tuple[str, ...]
     checks: frozenset[Check]
     mac_limit: int = 0
+    learned: tuple[str, ...] = ()
+    learns: int = 0
     guest: frozenset[str] = frozenset()
     other: str | None = None
     arriving: bool = False
@@ -123,6 +127,12 @@ class PortView:
     def open(self) -> bool:
         """Whether others than the vNIC itself may be behind it: it is not held to its own MAC."""
         return "mac" not in self.checks
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether a claim could give it one more address, of some kind."""
+        kinds = [kind_of(address) for address in self.learned]
+        return any(kinds.count(kind) < self.learns for kind in ("ipv4", "ipv6", "link-local"))
 
     @property
     def ipv4(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus, port_name
 from controller.ovsdb.host import HookRow, VnicRow
+from topology.claims import learned, taken_in
 from topology.domain_xml import DomainView, VnicView
 from topology.exclusion import keep_apart
 from topology.hook_reports import HookReader, Report, port_key
@@ -84,6 +85,7 @@ class Guests:
     def __init__(self) -> None:
         self.hosts: dict[str, HostView] = {}
         self.places = Places()
+        self.claimed: dict[Identity, tuple[str, ...]] = {}  # addresses that are in no row yet
         self._sightings: dict[str, list[tuple[Identity, PortStatus]]] = {}
         self._contested: dict[str, str] = {}
 
@@ -138,6 +140,14 @@ class Guests:
             for identity, seen in sightings.items()
         }
         self.places.forget(shown, sightings, away)
+        taken = taken_in(wanted.networks, wanted.registered.values())
+        for identity, name in rows.items():
+            own = learned(statuses[name], known.get(name), self.claimed.get(identity, ()), wanted.networks, taken)
+            if own:
+                statuses[name] = statuses[name].model_copy(update={"addresses": own, "learned": own})
+        self.claimed = {
+            i: claims for i, claims in self.claimed.items() if i in rows and _is_news(claims, before.get(i))
+        }
         # Who was active on a host that cannot be asked now has not left its place: its flows are still there.
         unseen = {
             name: status
@@ -262,7 +272,8 @@ class Guests:
             elif status.state != "absent":
                 changes.statuses[name] = status.model_copy(
                     update={"state": "absent", "reason": "", "host": None, "tap": None, "ofport": None,
-                            "iface_id": None, "incoming": None, "rivals": ()})  # fmt: skip
+                            "iface_id": None, "incoming": None, "rivals": (), "learned": (),
+                            "addresses": wanted.registered[name].addresses})  # fmt: skip
         return changes
 
     def _surely_gone(self, status: PortStatus, wanted: Wanted) -> bool:
@@ -272,6 +283,11 @@ class Guests:
     def _unheard(self, host: str, wanted: Wanted) -> bool:
         """Whether it is not known yet what the host shows."""
         return host in wanted.hosts and not (host in self.hosts and self.hosts[host].reached)
+
+
+def _is_news(claims: Iterable[str], before: PortStatus | None) -> bool:
+    """Whether the row does not have all of it yet."""
+    return before is None or not set(claims) <= set(before.learned)
 
 
 def _identity(row: VnicRow) -> Identity | None:

@@ -9,6 +9,7 @@ libvirt is another thing: it lets a guest ask one server, which needs no permiss
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Literal
 
 Check = Literal[
@@ -72,21 +73,43 @@ def about_senders(filters: Iterable[FilterName]) -> list[FilterName]:
     return [name for name in filters if _CHECKS[name] & _OWN]
 
 
-def checks(filters: Sequence[FilterName] | None, addresses: Iterable[str], learning: bool = False) -> frozenset[Check]:
+def about_addresses(filters: Iterable[FilterName]) -> bool:
+    """Whether some of them compare a vNIC's addresses."""
+    return any(_CHECKS[name] & {"arp_ip", "ipv4", "ipv6"} for name in filters)
+
+
+def checks(
+    filters: Sequence[FilterName] | None, addresses: Iterable[str], learning: bool = False, learns: bool = False
+) -> frozenset[Check]:
     """What is checked of a vNIC with these addresses.
 
-    A portgroup that lists no filters gets the guard that fits what is known: its MAC always, its addresses of a family
-    as soon as it has one of that family. An empty list checks nothing but who may serve DHCP and be a router; so does
-    no list where others speak through the vNIC (``learning``).
+    A portgroup that lists no filters gets the guard that fits what is known: its MAC always, its addresses as soon as
+    it has one, of whichever family, and from the beginning where it learns them (``learns``). An empty list checks
+    nothing but who may serve DHCP and be a router; so does no list where others speak through the vNIC
+    (``learning``).
     """
     if filters is not None:
         return frozenset(check for name in filters for check in _CHECKS[name])
     if learning:
         return frozenset()
-    known = list(addresses)
     found: set[Check] = {"mac", "arp_mac", "nd_mac"}
-    if any("." in address for address in known):
-        found |= {"ipv4", "arp_ip"}
-    if any(":" in address for address in known):
-        found.add("ipv6")
+    if learns or any(True for _ in addresses):
+        found |= {"ipv4", "arp_ip", "ipv6"}
     return frozenset(found)
+
+
+def kind_of(address: str) -> str:
+    """``ipv4``, ``ipv6`` or ``link-local``: a vNIC may learn so many of each."""
+    parsed = ip_address(address)
+    return "link-local" if parsed.version == 6 and parsed.is_link_local else f"ipv{parsed.version}"
+
+
+def first_of_each_kind(addresses: Iterable[str], most: int) -> tuple[str, ...]:
+    """The first ``most`` of each kind, in the order in which they were claimed, each once."""
+    room = dict.fromkeys(("ipv4", "ipv6", "link-local"), most)
+    found = []
+    for address in dict.fromkeys(addresses):
+        if room[kind_of(address)]:
+            room[kind_of(address)] -= 1
+            found.append(address)
+    return tuple(found)

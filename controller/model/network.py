@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from controller.model.fields import Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
-from controller.model.guard import FilterName, about_senders
+from controller.model.fields import Address, Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
+from controller.model.guard import FilterName, about_addresses, about_senders
 from controller.model.subnet import Dhcp, Subnet, gateway_mac
 
 Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
@@ -42,6 +42,12 @@ class PortGroup(Spec):
     learning: bool = Field(
         default=False, description="others are behind its vNICs (nested guests, a bridge): their MACs are learned"
     )
+    learn_addresses: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="of a vNIC without addresses: so many of each family that it claims are its own",
+    )
     max_macs: int | None = Field(default=None, ge=1, le=4096, description=f"of learning, a vNIC: {DEFAULT_MAX_MACS}")
 
     @model_validator(mode="after")
@@ -72,6 +78,20 @@ class PortGroup(Spec):
                              "so leave it out")  # fmt: skip
         return self
 
+    @model_validator(mode="after")
+    def _learn_addresses_fits(self) -> PortGroup:
+        if not self.learn_addresses:
+            return self
+        if self.learning:
+            raise ValueError("has learn_addresses and learning; those behind its vNICs have addresses of their own, so "
+                             "leave one of the two out")  # fmt: skip
+        if self.isolation == "passthrough":
+            raise ValueError("is passthrough and has learn_addresses; passthrough takes every frame as it is")
+        if self.filters is not None and not about_addresses(self.filters):
+            raise ValueError("has learn_addresses and no filter that compares addresses; name one, such as "
+                             "no-ip-spoofing, or leave filters out")  # fmt: skip
+        return self
+
     @property
     def mac_limit(self) -> int:
         """How many MACs are learned behind each vNIC; 0 is none."""
@@ -100,6 +120,9 @@ class NetworkSpec(Spec):
     mtu: int | None = Field(default=None, ge=576, le=65535, description="bytes; the largest that fits when absent")
     uuid: Uuid | None = Field(default=None, description="of the libvirt networks; made from the name when absent")
     portgroups: dict[ProfilePart, PortGroup] = Field(default_factory=dict)
+    reserved_addresses: tuple[Address, ...] = Field(
+        default=(), max_length=64, description="no vNIC's (a physical router's), unless one is registered with it"
+    )
     subnets: tuple[Subnet, ...] = Field(
         default=(), max_length=8, description="the gateway's address in each, or the subnet itself; not of mode bridge"
     )

@@ -64,6 +64,7 @@ class PortStatus(BaseModel):
     network: str | None = None
     portgroup: str | None = None
     addresses: tuple[str, ...] = ()
+    learned: tuple[str, ...] = Field(default=(), description="those of its addresses that it claimed, and now has")
     mtu: int | None = Field(default=None, description="bytes, as the guest's XML says")
     incoming: Incoming | None = Field(default=None, description="the place that it is being copied to (live migration)")
     rivals: tuple[Rival, ...] = Field(default=(), description="interfaces that say they are it, and are kept out")

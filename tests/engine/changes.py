@@ -23,6 +23,7 @@ GROUPS = {
     "default": PortGroup(filters=()),
     "nested": PortGroup(learning=True, max_macs=3),
     "quiet": PortGroup(isolation="isolated"),
+    "taught": PortGroup(learn_addresses=2),
     "quiet-trunk": PortGroup(trunk=(10, 20), isolation="isolated"),
 }
 UPLINK_GROUPS = GROUPS | {
@@ -52,9 +53,10 @@ def hosts(number: int) -> st.SearchStrategy[HostSpec]:
 def networks() -> st.SearchStrategy[NetworkSpec]:
     """Also ones that share VLANs of a physical network, which the store refuses and the engine must outlive."""
     vlans = st.sampled_from([None, None, 10, 20, 100])
+    reserved = st.sampled_from([(), ("10.0.0.5", "fd00::fe")])
     isolated = st.builds(
         NetworkSpec, mode=st.just("isolated"), span=st.sampled_from(["fleet", "fleet", "host"]), vlan=vlans,
-        portgroups=st.sampled_from([{}, GROUPS, GROUPS]),
+        portgroups=st.sampled_from([{}, GROUPS, GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
     natted = st.builds(
         NetworkSpec, mode=st.sampled_from(["nat", "nat", "isolated"]), span=st.sampled_from(["fleet", "fleet", "host"]),
@@ -64,7 +66,7 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
     )  # fmt: skip
     bridged = st.builds(
         NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
-        portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]),
+        portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
     return st.one_of(isolated, bridged, natted)
 
@@ -79,6 +81,7 @@ def ports(number: int) -> st.SearchStrategy[PortStatus]:
         network=st.sampled_from(NETWORKS),
         portgroup=st.sampled_from(["default", *UPLINK_GROUPS]),
         addresses=st.sampled_from(ADDRESSES),
+        learned=st.sampled_from([(), (), ("10.0.0.7",)]),
         incoming=st.one_of(
             st.none(),
             st.none(),

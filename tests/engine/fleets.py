@@ -97,7 +97,7 @@ class FleetRows:
         )
         self.put("Port", name, status)
         self.registered.pop(name, None)
-        if status.addresses:
+        if set(status.addresses) - set(status.learned):
             self.register(name, network, portgroup, mac=status.mac, addresses=status.addresses)
         return self
 

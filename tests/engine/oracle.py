@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fleets import FleetRows
@@ -9,7 +10,7 @@ from senders import in_force, link_local, may_send
 from switch_model import Delivery, Frame, number
 
 from controller.model.network import NetworkSpec, PortGroup
-from controller.model.port import PortSpec, PortStatus
+from controller.model.port import PortStatus
 
 BROADCAST = number("eth_dst", "ff:ff:ff:ff:ff:ff")
 _MULTICAST = 1 << 40
@@ -36,11 +37,11 @@ def claims(frame: Frame) -> set[tuple[int, int]]:
     return {(version, value) for version, value in found if value is not None}
 
 
-def everything_of(spec: PortSpec) -> set[tuple[int, int]]:
-    """The addresses of a registration; with an IPv6 one goes the link-local one that its MAC makes."""
-    found = {(6 if ":" in text else 4, address(text)) for text in spec.addresses}
+def everything_of(mac: str, addresses: Iterable[str]) -> set[tuple[int, int]]:
+    """The addresses of a vNIC; with an IPv6 one goes the link-local one that its MAC makes."""
+    found = {(6 if ":" in text else 4, address(text)) for text in addresses}
     if any(version == 6 for version, _ in found):
-        found.add((6, link_local(number("eth_src", spec.mac))))
+        found.add((6, link_local(number("eth_src", mac))))
     return found
 
 
@@ -72,9 +73,12 @@ class Oracle:
         group = self.group(port)
         return () if group.filters is None and group.learning else group.filters
 
+    def learns_addresses(self, port: PortStatus) -> bool:
+        return self.group(port).learn_addresses > 0 and set(port.addresses) <= set(port.learned)
+
     def is_open(self, port: PortStatus) -> bool:
         """Whether others may be behind it."""
-        return "no-mac-spoofing" not in in_force(self.filters(port), port.addresses)
+        return "no-mac-spoofing" not in in_force(self.filters(port), port.addresses, self.learns_addresses(port))
 
     def isolation(self, port: PortStatus) -> str:
         return self.group(port).isolation
@@ -152,7 +156,8 @@ class Oracle:
             return True
         if self.group(sender).learning and self.is_taken(sender, frame):
             return False
-        return may_send(sender, self.filters(sender), inner) and not self.claims_anothers(sender, frame)
+        learns = self.learns_addresses(sender)
+        return may_send(sender, self.filters(sender), learns, inner) and not self.claims_anothers(sender, frame)
 
     def is_taken(self, sender: PortStatus, frame: Frame) -> bool:
         """Whether somebody behind the vNIC says that he is another one, or a group."""
@@ -205,10 +210,18 @@ class Oracle:
                 self.seen[host, segment, frame["eth_src"]] = ("host", sender.host or "")
 
     def claims_anothers(self, sender: PortStatus, frame: Frame) -> bool:
-        """Whether the frame says that its sender has an address that is registered to somebody else in the VLAN."""
+        """Whether the frame says that its sender has an address that is somebody else's in the VLAN, or reserved."""
         if self.filters(sender) == () or self.group(sender).learning or len(frame.tags) > 1:
             return False
         vlan, claimed = self.vlan_of(sender, frame), claims(frame)
+        own = everything_of(sender.mac, sender.addresses)
+        reserved = {(6 if ":" in text else 4, address(text)) for text in self.network(sender).reserved_addresses}
+        if claimed & reserved - own:
+            return True
+        for port in self.members((sender.network or "", vlan or 0)):
+            near = self.network(sender).span != "host" or port.host == sender.host
+            if port is not sender and near and claimed & everything_of(port.mac, port.learned) - own:
+                return True
         for name, spec in self.fleet.registered.items():
             running = self.fleet.ports.get(name)
             near = self.network(sender).span != "host" or (running is not None and running.host == sender.host)
@@ -219,7 +232,7 @@ class Oracle:
             vlans = {*group.trunk, *([group.native] if group.native else [])} or {
                 group.vlan or self.network(sender).vlan or 0
             }
-            if group.isolation != "passthrough" and vlan in vlans and claimed & everything_of(spec):
+            if group.isolation != "passthrough" and vlan in vlans and claimed & everything_of(spec.mac, spec.addresses):
                 return True
         return False
 

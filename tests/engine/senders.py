@@ -21,15 +21,13 @@ _PARTS = {
 }  # fmt: skip
 
 
-def in_force(filters: Iterable[str] | None, addresses: Iterable[str]) -> set[str]:
-    """Names of what is forbidden and allowed, the collective ones taken apart."""
+def in_force(filters: Iterable[str] | None, addresses: Iterable[str], learns: bool = False) -> set[str]:
+    """Names of what is forbidden and allowed, the collective ones taken apart. ``learns``: it learns its addresses."""
     if filters is not None:
         return {part for name in filters for part in _PARTS.get(name, {name})}
     found = {"no-mac-spoofing", "no-arp-mac-spoofing", "no-nd-mac-spoofing"}
-    if any(":" not in address for address in addresses):
-        found |= {"no-ip-spoofing", "no-arp-ip-spoofing"}
-    if any(":" in address for address in addresses):
-        found.add("no-ipv6-spoofing")
+    if learns or list(addresses):
+        found |= {"no-ip-spoofing", "no-arp-ip-spoofing", "no-ipv6-spoofing"}
     return found
 
 
@@ -38,9 +36,9 @@ def link_local(mac: int) -> int:
     return (0xFE80 << 112) | ((mac >> 24 ^ 0x020000) << 40) | 0xFFFE << 24 | (mac & 0xFFFFFF)
 
 
-def may_send(port: PortStatus, filters: Iterable[str] | None, frame: Frame) -> bool:
-    """Whether the frame, its own tag taken off, passes."""
-    names, mac = in_force(filters, port.addresses), number("eth_src", port.mac)
+def may_send(port: PortStatus, filters: Iterable[str] | None, learns: bool, frame: Frame) -> bool:
+    """Whether the frame, its own tag taken off, passes. What would be learned from it is said again."""
+    names, mac = in_force(filters, port.addresses, learns), number("eth_src", port.mac)
     if "no-mac-spoofing" in names and frame["eth_src"] != mac:
         return False
     insides = {n for n in names if not n.startswith("be-")} - {"no-mac-spoofing"}

@@ -54,7 +54,11 @@ def groups(dice: Random, base: int, bridged: bool) -> dict[str, Any]:
             continue
         group["filters"] = [] if kind < 0.65 else dice.sample(FILTERS, dice.choice([1, 1, 2, 3]))
     few = {"learning": True, "max_macs": dice.choice([1, 2, 8])}
-    return found | {"nested": few, "nested-trunk": {"trunk": [base, base + 1], "native": base, **few}}
+    taught = {"learn_addresses": dice.choice([1, 2])}
+    return found | {
+        "nested": few, "nested-trunk": {"trunk": [base, base + 1], "native": base, **few},
+        "taught": taught, "taught-trunk": {"trunk": [base, base + 1], "native": base, **taught},
+    }  # fmt: skip
 
 
 def random_fleet(dice: Random, reflective: bool) -> FleetRows:
@@ -71,16 +75,19 @@ def random_fleet(dice: Random, reflective: bool) -> FleetRows:
     for number in range(dice.choice([1, 1, 2, 3])):
         physical = dice.choice([None, None, *PHYSICAL])
         vlan = dice.choice([None, 100 + number])
+        reserved = dice.choice([(), ("10.0.0.1", "10.0.0.2", "fd00::2")])
         if physical in untagged:
             vlan = 100 + number
         if physical is None:
             span = dice.choice(["fleet", "fleet", "host"])
-            fleet.network(f"net{number}", span=span, vlan=vlan, portgroups=groups(dice, 10 * number + 10, False))
+            made = groups(dice, 10 * number + 10, False)
+            fleet.network(f"net{number}", span=span, vlan=vlan, portgroups=made, reserved_addresses=reserved)
             continue
         if vlan is None:
             untagged.add(physical)
         made = groups(dice, 10 * number + 10, True)
-        fleet.network(f"net{number}", "bridge", physical_network=physical, vlan=vlan, portgroups=made)
+        fleet.network(f"net{number}", "bridge", physical_network=physical, vlan=vlan, portgroups=made,
+                      reserved_addresses=reserved)  # fmt: skip
     for number in range(dice.choice([2, 4, 6, 8])):
         _plug(dice, fleet, number, reflective)
     if dice.random() < 0.3:  # registered, and not running
@@ -112,7 +119,8 @@ def _plug(dice: Random, fleet: FleetRows, number: int, reflective: bool) -> None
     if spec.mode == "bridge" and beside and alone:
         return
     addresses = dice.choice([(), (f"10.0.0.{number + 1}",), (f"10.0.0.{number + 1}", f"fd00::{number + 1}")])
-    fleet.port(f"port{number}", host, network, name, addresses=addresses)
+    learned = addresses if group.learn_addresses and dice.random() < 0.7 else ()
+    fleet.port(f"port{number}", host, network, name, addresses=addresses, learned=learned)
 
 
 def run(fleet: FleetRows, frames: list[Sent], reflective: bool) -> None:

@@ -16,13 +16,14 @@ ALLOWANCES = {"dhcp_server", "dhcpv6_server", "router"}
     ("addresses", "more"),
     [
         ((), set()),
-        (("10.0.0.1",), {"ipv4", "arp_ip"}),
-        (("fd00::1",), {"ipv6"}),
+        (("10.0.0.1",), {"ipv4", "arp_ip", "ipv6"}),
+        (("fd00::1",), {"ipv4", "arp_ip", "ipv6"}),
         (("fd00::1", "10.0.0.1"), {"ipv4", "arp_ip", "ipv6"}),
     ],
 )
 def test_without_filters_what_is_known_is_checked(addresses: tuple[str, ...], more: set[str]) -> None:
     assert checks(PortGroup().filters, addresses) == {"mac", "arp_mac", "nd_mac"} | more
+    assert checks(PortGroup().filters, addresses, learns=True) == {"mac", "arp_mac", "nd_mac", "ipv4", "arp_ip", "ipv6"}
 
 
 def test_an_empty_list_checks_nothing() -> None:

@@ -1,0 +1,82 @@
+"""Addresses that a vNIC without registered ones has claimed, and what a claim is on the wire.
+
+A claim is ARP with a sender address (RFC 826; an announcement of RFC 5227 is one), a neighbour advertisement, a
+neighbour solicitation from an address, or one from the unspecified address about the address that it is about to take
+(RFC 4861, RFC 4862). An ARP probe is none: it comes from 0.0.0.0, and an announcement follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from controller.model.guard import first_of_each_kind
+from controller.model.network import NetworkSpec
+from controller.model.port import PortSpec, PortStatus
+
+_ETHERNET, _ARP_BYTES, _IPV6_BYTES, _ND_BYTES = 14, 28, 40, 24
+_ARP, _IPV6 = 0x0806, 0x86DD
+_ARP_FIXED = bytes.fromhex("0001080006040001"), bytes.fromhex("0001080006040002")  # Ethernet, IPv4; request, reply
+_ICMPV6, _SOLICITATION, _ADVERTISEMENT = 58, 135, 136
+_ND_HOP_LIMIT = 255  # RFC 4861, 6.1: whatever comes from farther away is no ND
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who says so, by the Ethernet source, and which address it is."""
+
+    mac: str
+    address: str
+
+
+def read_claim(frame: bytes) -> Claim | None:
+    """The claim in an Ethernet frame without a tag, as a guest sent it; None when it is none, or cut off."""
+    if len(frame) < _ETHERNET:
+        return None
+    mac, eth_type, inside = frame[6:12], int.from_bytes(frame[12:14], "big"), frame[_ETHERNET:]
+    address = _by_arp(mac, inside) if eth_type == _ARP else _by_nd(inside) if eth_type == _IPV6 else None
+    if address is None or address.is_multicast or address.is_unspecified or address.is_loopback:
+        return None
+    if address == IPv4Address("255.255.255.255"):
+        return None
+    return Claim(mac.hex(":"), str(address))
+
+
+def _by_arp(mac: bytes, packet: bytes) -> IPv4Address | None:
+    if len(packet) < _ARP_BYTES or packet[:8] not in _ARP_FIXED or packet[8:14] != mac:
+        return None
+    return IPv4Address(packet[14:18])
+
+
+def _by_nd(packet: bytes) -> IPv6Address | None:
+    if len(packet) < _IPV6_BYTES + _ND_BYTES or packet[0] >> 4 != 6 or packet[6:8] != bytes([_ICMPV6, _ND_HOP_LIMIT]):
+        return None
+    source, kind, target = IPv6Address(packet[8:24]), packet[40], IPv6Address(packet[48:64])
+    if kind == _ADVERTISEMENT or (kind == _SOLICITATION and source.is_unspecified):
+        return target
+    return source if kind == _SOLICITATION else None
+
+
+def taken_in(networks: Mapping[str, NetworkSpec], registered: Iterable[PortSpec]) -> set[tuple[str, str]]:
+    """(Network, address) of everything that nobody can learn: it is reserved, or some vNIC is registered with it."""
+    found = {(name, address) for name, spec in networks.items() for address in spec.reserved_addresses}
+    return found | {(spec.network, address) for spec in registered for address in spec.addresses}
+
+
+def learned(
+    status: PortStatus,
+    before: PortStatus | None,
+    claimed: Iterable[str],
+    networks: Mapping[str, NetworkSpec],
+    taken: set[tuple[str, str]],
+) -> tuple[str, ...]:
+    """What a vNIC without other addresses has learned: what it had in the same place, then what it claimed since."""
+    network = networks.get(status.network or "")
+    group = network.portgroup(status.portgroup or "") if network is not None else None
+    if group is None or not group.learn_addresses or status.addresses:
+        return ()
+    place = status.network, status.portgroup
+    had = before.learned if before is not None and (before.network, before.portgroup) == place else ()
+    free = (address for address in (*had, *claimed) if (status.network, address) not in taken)
+    return first_of_each_kind(free, group.learn_addresses)
