@@ -140,14 +140,7 @@ class Guests:
             for identity, seen in sightings.items()
         }
         self.places.forget(shown, sightings, away)
-        taken = taken_in(wanted.networks, wanted.registered.values())
-        for identity, name in rows.items():
-            own = learned(statuses[name], known.get(name), self.claimed.get(identity, ()), wanted.networks, taken)
-            if own:
-                statuses[name] = statuses[name].model_copy(update={"addresses": own, "learned": own})
-        self.claimed = {
-            i: claims for i, claims in self.claimed.items() if i in rows and _is_news(claims, before.get(i))
-        }
+        self._grant_claims(statuses, rows, known, wanted)
         # Who was active on a host that cannot be asked now has not left its place: its flows are still there.
         unseen = {
             name: status
@@ -157,6 +150,25 @@ class Guests:
         together = {**unseen, **statuses}
         keep_apart(together, known, wanted.networks, wanted.registered)
         return self._compare({name: together[name] for name in statuses}, wanted, known)
+
+    def _grant_claims(
+        self,
+        statuses: dict[str, PortStatus],
+        rows: Mapping[Identity, str],
+        known: Mapping[str, PortStatus],
+        wanted: Wanted,
+    ) -> None:
+        """Give vNICs that learn their addresses those that they have, in place. A claim that is not granted is over;
+        one that is granted stays until the row has it."""
+        taken, waiting = taken_in(wanted.networks, wanted.registered.values()), {}
+        for identity, name in rows.items():
+            claims, before = self.claimed.get(identity, ()), known.get(name)
+            own = learned(statuses[name], before, claims, wanted.networks, taken)
+            if own:
+                statuses[name] = statuses[name].model_copy(update={"addresses": own, "learned": own})
+            if news := tuple(a for a in claims if a in own and (before is None or a not in before.learned)):
+                waiting[identity] = news
+        self.claimed = waiting
 
     def _plugged(self, seen: list[Sighting]) -> list[Sighting]:
         """Without the hosts whose libvirt says that it runs the guest while it is plugged in on another: one that a
@@ -283,11 +295,6 @@ class Guests:
     def _unheard(self, host: str, wanted: Wanted) -> bool:
         """Whether it is not known yet what the host shows."""
         return host in wanted.hosts and not (host in self.hosts and self.hosts[host].reached)
-
-
-def _is_news(claims: Iterable[str], before: PortStatus | None) -> bool:
-    """Whether the row does not have all of it yet."""
-    return before is None or not set(claims) <= set(before.learned)
 
 
 def _identity(row: VnicRow) -> Identity | None:

@@ -90,3 +90,14 @@ def test_passthrough_claims_nothing() -> None:
     fleet = FleetRows().host("kvm1", None, "phys1")
     fleet.network("lan", "bridge", physical_network="phys1", portgroups={"raw": {"isolation": "passthrough"}})
     assert flows_of("ownership", fleet.port("a", "kvm1", "lan", "raw", addresses=ADDRESSES)) == "\n"
+
+
+def test_what_is_learned_is_refused_from_others_below_what_is_registered() -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
+    fleet.network("web", portgroups={"own": {"learn_addresses": 2}})
+    fleet.port("a", "kvm1", "web", "own", addresses=ADDRESSES, learned=ADDRESSES).port("b", "kvm2", "web")
+    check("ownership_learned", "ownership", fleet)
+
+
+def test_what_is_reserved_is_refused_from_all_but_who_is_registered_with_it() -> None:
+    check("ownership_reserved", "ownership", two_vnics(reserved_addresses=["10.0.0.1", "fd00::fe"], span="host"))

@@ -55,3 +55,12 @@ def test_passthrough_is_not_guarded() -> None:
     fleet = FleetRows().host("kvm1", None, "phys1")
     fleet.network("lan", "bridge", physical_network="phys1", portgroups={"raw": {"isolation": "passthrough"}})
     assert "local:" not in flows_of("spoofguard", fleet.port("a", "kvm1", "lan", "raw"))
+
+
+@pytest.mark.parametrize(("name", "learned"), [("nothing", ()), ("some", ("10.0.0.1", "fd00::1")),
+                         ("all", ("10.0.0.1", "fd00::1", "fe80::9"))])  # fmt: skip
+def test_a_vnic_that_learns_its_addresses(name: str, learned: tuple[str, ...]) -> None:
+    """What may be a claim goes to the controller while it may have more, and never on."""
+    fleet = FleetRows().host("kvm1").network("web", portgroups={"special": {"learn_addresses": 1}})
+    check(f"spoof_guard_learns_{name}", "spoofguard", fleet.port("a", "kvm1", "web", "special", addresses=learned,
+                                                                 learned=learned))  # fmt: skip

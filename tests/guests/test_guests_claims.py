@@ -1,0 +1,90 @@
+"""Addresses that a vNIC has claimed: they are its own as long as it is there, and nobody's who has them already."""
+
+from __future__ import annotations
+
+from guest_views import MAC1, WEB1, Fleet, domain, row, vnic
+
+from controller.model.network import NetworkSpec, PortGroup
+from controller.model.port import port_name
+
+NAME = port_name(WEB1, MAC1)
+
+
+def running(reserved: tuple[str, ...] = (), learns: int = 2) -> Fleet:
+    fleet = Fleet()
+    group = PortGroup(learn_addresses=learns)
+    fleet.networks["web"] = NetworkSpec(
+        mode="isolated", portgroups={"default": group, "db": group, "plain": PortGroup()}, reserved_addresses=reserved
+    )
+    fleet.tell("kvm1", row(), domains=(domain(vnic()),))
+    return fleet
+
+
+def claim(fleet: Fleet, *addresses: str) -> tuple[str, ...]:
+    """What the vNIC has after it has claimed these."""
+    fleet.guests.claimed[WEB1, MAC1] = addresses
+    fleet.evaluate({"kvm1"})
+    assert fleet.known[NAME].addresses == fleet.known[NAME].learned
+    return fleet.known[NAME].learned
+
+
+def test_the_first_of_each_family_are_its_own_from_then_on() -> None:
+    fleet = running()
+    assert claim(fleet, "10.0.0.1", "fd00::1", "fe80::9", "10.0.0.2", "10.0.0.3", "fd00::2") == (
+        "10.0.0.1", "fd00::1", "fe80::9", "10.0.0.2", "fd00::2"
+    )  # fmt: skip
+    assert claim(fleet, "10.0.0.4", "fe80::8") == ("10.0.0.1", "fd00::1", "fe80::9", "10.0.0.2", "fd00::2", "fe80::8")
+    fleet.evaluate()
+    assert fleet.guests.claimed == {}, "all of it is in the row now"
+
+
+def test_they_outlive_the_controller_and_a_move_and_end_with_the_vnic() -> None:
+    fleet = running()
+    claim(fleet, "10.0.0.1")
+    fleet.restart()
+    fleet.evaluate()
+    fleet.tell("kvm1", row(), domains=(domain(vnic()),))
+    assert fleet.known[NAME].learned == ("10.0.0.1",)
+    fleet.tell("kvm2", row(ofport=9), domains=None)
+    fleet.tell("kvm1", domains=())
+    assert (fleet.known[NAME].host, fleet.known[NAME].learned) == ("kvm2", ("10.0.0.1",))
+    fleet.tell("kvm2", domains=None)
+    assert NAME not in fleet.known
+    fleet.tell("kvm1", row(), domains=(domain(vnic()),))
+    assert fleet.known[NAME].learned == ()
+
+
+def test_what_is_registered_or_reserved_later_is_learned_by_nobody_any_more() -> None:
+    fleet = running()
+    claim(fleet, "10.0.0.1", "10.0.0.2")
+    fleet.register("other", "web2", "52:54:00:00:00:02", addresses=("10.0.0.1",))
+    fleet.evaluate()
+    assert fleet.known[NAME].addresses == ("10.0.0.2",)
+    fleet.networks["web"] = fleet.networks["web"].model_copy(update={"reserved_addresses": ("10.0.0.2",)})
+    fleet.evaluate()
+    assert fleet.known[NAME].addresses == ()
+
+
+def test_who_is_registered_with_addresses_or_elsewhere_has_learned_none() -> None:
+    fleet = running()
+    claim(fleet, "10.0.0.1")
+    fleet.register("front", "web1", addresses=("10.0.0.7",))
+    fleet.evaluate()
+    assert (fleet.known["front"].addresses, fleet.known["front"].learned) == (("10.0.0.7",), ())
+    fleet = running()
+    claim(fleet, "10.0.0.1")
+    fleet.tell("kvm1", row(profile="web:plain"), domains=(domain(vnic(portgroup="plain")),))
+    assert fleet.known[NAME].addresses == ()
+    fleet.tell("kvm1", row(), domains=(domain(vnic()),))
+    assert fleet.known[NAME].addresses == ()
+
+
+def test_one_that_is_registered_without_addresses_forgets_what_it_learned_when_it_stops() -> None:
+    fleet = running()
+    fleet.register("front", "web1")
+    fleet.evaluate()
+    fleet.guests.claimed[WEB1, MAC1] = ("10.0.0.1",)
+    fleet.evaluate()
+    assert fleet.known["front"].addresses == ("10.0.0.1",)
+    fleet.tell("kvm1", domains=())
+    assert (fleet.known["front"].state, fleet.known["front"].addresses) == ("absent", ())
