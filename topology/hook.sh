@@ -19,7 +19,7 @@
 BRIDGE=br-int
 REFUSE=no
 VERSION=1
-SECONDS_AT_MOST=0.12
+SECONDS_AT_MOST=0.15
 SECONDS_LATE=10  # of a second attempt, for which nobody waits
 LONGEST=65536    # characters of a report: the system hands a program arguments of 131072 at most
 LONGEST_XML=262144
@@ -27,16 +27,10 @@ LONGEST_XML=262144
 export PATH="${PATH:-/usr/bin}:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
 set -f
 
-# Tell the controller, in one transaction: that there is a hook, and what else the arguments say. This alone could hang;
-# what is too late is done once more, while the guest goes on: a busy host is no host without a hook.
+# Tell the controller, in one transaction: that there is a hook, and what else the arguments say.
 tell() {
-	set -- ovs-vsctl --no-wait --bare --timeout="$SECONDS_LATE" \
+	ovs-vsctl --no-wait --bare --timeout="$SECONDS_LATE" \
 		-- set Bridge "$BRIDGE" "external_ids:fleetswitch-hook=\"$VERSION $REFUSE\"" "$@"
-	timeout -s KILL "$SECONDS_AT_MOST" "$@" 3>&-
-	code=$?
-	# What goes on must not hold the outputs that libvirt reads to their end.
-	if [ $code = 137 ] && [ "$operation" != port-deleted ]; then "$@" >/dev/null 3>&- & fi
-	return $code
 }
 
 # $xml as a value for OVSDB; fails when there is none, or when it is too long.
@@ -106,7 +100,9 @@ port() {
 	fi
 }
 
-# Refuse the vNIC when network $1 or its portgroup is not among those that the controller knows, and it is there to ask.
+# Refuse the vNIC, with REFUSED and the reason as output, when network $1 or its portgroup is not among those that the
+# controller knows, and it is there to ask.
+REFUSED=99
 judge() {
 	network=$1 controllers='' connected=no known='' told=no
 	IFS='
@@ -131,11 +127,26 @@ judge() {
 		esac
 	done
 	if [ "$groups" ]; then
-		printf '%s\n' "fleetswitch: vNIC $mac: network $network has no portgroup $group; it has:$groups" >&3
+		printf '%s\n' "fleetswitch: vNIC $mac: network $network has no portgroup $group; it has:$groups"
 	else
-		printf '%s\n' "fleetswitch: vNIC $mac: there is no network $network; see: fleetswitch get networks" >&3
+		printf '%s\n' "fleetswitch: vNIC $mac: there is no network $network; see: fleetswitch get networks"
 	fi
-	exit 1
+	exit $REFUSED
+}
+
+# The work itself, with what libvirt handed over as input.
+work() {
+	xml=$(cat)
+	case $xml in
+	'<domain'*) guest ;;
+	'<hookData'*) case $operation in port-*) port "$1" ;; esac ;;
+	esac
+	exit 0
+}
+
+# The work in a process of its own, which is killed, with all that it has started, after $seconds.
+within() {
+	printf '%s\n' "$xml" | FLEETSWITCH_HOOK=work timeout -s KILL "$seconds" sh "$0" "$@"
 }
 
 operation=${2-}
@@ -149,9 +160,21 @@ mark)
 esac
 
 exec 3>&2 2>/dev/null # what a tool, or the shell, has to say is no business of libvirt's
+[ "${FLEETSWITCH_HOOK-}" != work ] || work "$@" 3>&-
+
+# Whatever hangs (the database, a disk, a busy host), the guest goes on after that time. What was too late is done once
+# more meanwhile: a busy host is no host without a hook. It must not hold the outputs that libvirt reads to their end.
 xml=$(cat)
-case $xml in
-'<domain'*) guest ;;
-'<hookData'*) case $operation in port-*) port "$1" ;; esac ;;
+seconds=$SECONDS_AT_MOST
+said=$(within "$@" 3>&-)
+case $? in
+"$REFUSED")
+	printf '%s\n' "$said" >&3
+	exit 1
+	;;
+137)
+	seconds=$SECONDS_LATE
+	if [ "$operation" != port-deleted ]; then (within "$@") >/dev/null 3>&- & fi
+	;;
 esac
 exit 0

@@ -19,7 +19,7 @@ def host_hook(ctx: click.Context, name: str, refuse: bool) -> None:
     """A hook for the host's libvirt, for hosts that name no libvirt: it reports vNICs.
 
     It prints a shell script, whose first lines say how to install it. It writes to the host's own OVSDB and to nobody
-    else, waits 0.12 s at most for that, and lets every guest start; with --refuse all but those it turns away, and
+    else, waits 0.15 s at most for that, and lets every guest start; with --refuse all but those it turns away, and
     those too while the controller is not connected.
     """
     document = client(ctx).get(object_path("Host", name))

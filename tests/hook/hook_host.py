@@ -105,7 +105,7 @@ class HookHost:
         """As libvirt calls it, with ``shell`` as the host's sh."""
         hook, programs = self.folder / "hook", self.folder / shell
         text = script(hook_script("br-int", refuse))
-        hook.write_text(text.replace("SECONDS_AT_MOST=0.12", "SECONDS_AT_MOST=20") if patient else text)
+        hook.write_text(text.replace("SECONDS_AT_MOST=0.15", "SECONDS_AT_MOST=20") if patient else text)
         hook.chmod(0o755)
         programs.mkdir(exist_ok=True)
         with contextlib.suppress(FileExistsError):

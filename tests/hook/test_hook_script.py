@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Iterator
@@ -122,16 +123,38 @@ def test_without_a_bridge_a_server_or_the_tools_everybody_passes(host: HookHost,
         assert passed(host.call(START, domain(), refuse=refuse, path=f"{lost}:/usr/bin:/bin"))
 
 
-@pytest.mark.parametrize("argv", [CREATED, DELETED, START])
-@pytest.mark.parametrize("refuse", [False, True])
+PROMISE = 0.2  # seconds that a guest waits at most, on a host that is not overloaded
+
+
+def median_call(host: HookHost, argv: tuple[str, ...], refuse: bool = False, path: str | None = None) -> float:
+    """Seconds that the hook takes, beyond what a shell that does nothing takes here and now. Each call passes."""
+    xml = domain() if argv == START else hook_data("nosuch")
+    took = []
+    for _ in range(7):
+        begun = time.monotonic()
+        assert passed(host.call(("-", "none"), ""))
+        idle = time.monotonic() - begun
+        assert passed(host.call(argv, xml, refuse=refuse, patient=False, path=path))
+        took.append(time.monotonic() - begun - 2 * idle)
+    return statistics.median(took)
+
+
+@pytest.mark.parametrize(("argv", "refuse"), [(CREATED, False), (CREATED, True), (DELETED, True), (START, False)])
 def test_a_server_that_hangs_holds_nobody_up(host: HookHost, argv: tuple[str, ...], refuse: bool) -> None:
     host.connect("web:default")
     host.server.signal(signal.SIGSTOP)
-    begun = time.monotonic()
-    assert passed(host.call(argv, domain() if argv == START else hook_data("nosuch"), refuse=refuse, patient=False))
-    took = time.monotonic() - begun
-    host.server.signal(signal.SIGCONT)
-    assert took < 5, "ovs-vsctl itself waits for ten seconds"
+    try:
+        assert median_call(host, argv, refuse) < PROMISE
+    finally:
+        host.server.signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("tool", ["sed", "gzip", "base64", "ovs-vsctl"])
+def test_a_tool_that_hangs_holds_nobody_up(host: HookHost, tool: str) -> None:
+    (host.folder / tool).write_text("#!/bin/sh\nsleep 8\n")
+    (host.folder / tool).chmod(0o755)
+    for argv in (START, CREATED):
+        assert median_call(host, argv, path=f"{host.folder}:/usr/bin:/bin") < PROMISE
 
 
 @pytest.mark.parametrize("shell", SHELLS)
