@@ -101,6 +101,7 @@ class SpoofGuard(App):
         yield from _nd(port, own)
         yield from _ipv4(port, own)
         yield from _ipv6(port, own)
+        yield from _rarp(port, own)
         yield from _shape(port, own)
 
 
@@ -219,12 +220,24 @@ def _ipv6(port: PortView, own: _Terms) -> Iterator[Flow]:
     yield ADDRESS_GUARD.flow(Priority.ANYWHERE, match(**own, eth_type=_IPV6), why="from somebody else's IPv6 address")
 
 
+def _rarp(port: PortView, own: _Terms) -> Iterator[Flow]:
+    if "own_rarp" in port.checks:
+        announces = match(**own, **_announces(port))
+        yield ADDRESS_GUARD.flow(Priority.HERE, announces, goto(NEXT), why="QEMU announces it")
+    if {"own_rarp", "no_rarp"} & port.checks:
+        yield ADDRESS_GUARD.flow(Priority.ANYWHERE, match(**own, eth_type=_RARP), why="RARP that its filter refuses")
+
+
+def _announces(port: PortView) -> _Terms:
+    """The RARP with which QEMU announces that the guest has arrived (net/announce.c)."""
+    return {"eth_type": _RARP, "arp_op": _RARP_REQUEST, "arp_sha": port.mac}
+
+
 def _shape(port: PortView, own: _Terms) -> Iterator[Flow]:
     """Kinds of frames that are refused whatever their addresses."""
     if "ip_only" not in port.checks:
         return
-    announces: _Terms = {"eth_type": _RARP, "arp_op": _RARP_REQUEST, "arp_sha": port.mac}
-    kinds: tuple[_Terms, ...] = ({"eth_type": _ARP}, {"eth_type": _IPV4}, {"eth_type": _IPV6}, announces)
+    kinds: tuple[_Terms, ...] = ({"eth_type": _ARP}, {"eth_type": _IPV4}, {"eth_type": _IPV6}, _announces(port))
     for terms in kinds:
         allowed = match(**own, **terms)
         yield ADDRESS_GUARD.flow(Priority.FALLBACK, allowed, goto(NEXT), why="IP, ARP or QEMU's RARP")

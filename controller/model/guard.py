@@ -1,9 +1,9 @@
 """What a vNIC may send, by names in the manner of libvirt's built-in filters (formatnwfilter, "Pre-existing filters").
 
 libvirt refuses filters on ports of Open vSwitch; here they are flows. A portgroup lists names; each stands for a few
-checks, and only what the vNIC sends is checked. The ``no-...`` names and ``clean-traffic`` refuse what libvirt's refuse
-of what a guest sends. The ``be-...`` names are ours: exceptions from what no vNIC may do. (``allow-dhcp-server`` of
-libvirt is another thing: it lets a guest ask one server, which needs no permission here.)
+checks, and only what the vNIC sends is checked. The names that are libvirt's refuse what libvirt's
+refuse of what a guest sends; ``ELSEWHERE`` says of libvirt's other ones what to do instead. The ``be-...`` names are
+ours: exceptions from what no vNIC may do.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ Check = Literal[
     "no_ipv4_broadcast",  # no IPv4 in broadcast frames but the DHCP client's
     "no_ipv4_multicast",
     "no_ipv6_multicast",  # none but ND's, MLD's and the DHCPv6 client's
+    "no_rarp",  # no RARP at all
+    "own_rarp",  # no RARP but that with which QEMU announces the migrated guest itself
     "dhcp_server",  # allowed to send to DHCP clients
     "dhcpv6_server",  # allowed to send to DHCPv6 clients
     "router",  # allowed to send router advertisements and redirects
@@ -37,6 +39,8 @@ FilterName = Literal[
     "no-ip-spoofing",
     "no-ipv6-spoofing",
     "no-other-l2-traffic",
+    "no-other-rarp-traffic",
+    "qemu-announce-self",
     "no-mac-broadcast",
     "no-ip-multicast",
     "no-ipv6-multicast",
@@ -54,6 +58,8 @@ _CHECKS: Mapping[FilterName, frozenset[Check]] = {
     "no-ip-spoofing": frozenset({"ipv4"}),
     "no-ipv6-spoofing": frozenset({"ipv6", "nd_mac"}),
     "no-other-l2-traffic": frozenset({"ip_only"}),
+    "no-other-rarp-traffic": frozenset({"no_rarp"}),
+    "qemu-announce-self": frozenset({"own_rarp"}),
     "no-mac-broadcast": frozenset({"no_ipv4_broadcast"}),
     "no-ip-multicast": frozenset({"no_ipv4_multicast"}),
     "no-ipv6-multicast": frozenset({"no_ipv6_multicast"}),
@@ -62,6 +68,28 @@ _CHECKS: Mapping[FilterName, frozenset[Check]] = {
     "be-dhcpv6-server": frozenset({"dhcpv6_server"}),
     "be-router": frozenset({"router"}),
 }
+
+_NOTHING = "it allows nothing that another filter refuses; leave it out"
+_RECEIVES = "what a vNIC receives is not filtered; leave it out"
+_ASKS = "a vNIC may ask any DHCP server, whatever its filters; leave it out"
+_ASKS_ONE = "libvirt's lets a guest ask one server, and a vNIC may ask any; leave it out, or for a server name {}"
+
+ELSEWHERE: Mapping[str, str] = {
+    "allow-arp": _NOTHING,
+    "allow-ipv4": _NOTHING,
+    "allow-ipv6": f"{_NOTHING}; for clean-traffic with IPv6 name no-mac-spoofing, no-arp-spoofing, no-ip-spoofing, "
+    "no-ipv6-spoofing and no-other-l2-traffic",
+    "allow-incoming-ipv4": _RECEIVES,
+    "allow-incoming-ipv6": _RECEIVES,
+    "allow-dhcp": _ASKS,
+    "allow-dhcpv6": _ASKS,
+    "allow-dhcp-server": _ASKS_ONE.format("be-dhcp-server"),
+    "allow-dhcpv6-server": _ASKS_ONE.format("be-dhcpv6-server"),
+    "clean-traffic-gateway": "it keeps a guest to its gateway's MAC; use isolation: private, which keeps it to the "
+    "uplink, with clean-traffic",
+    "qemu-announce-self-rarp": "alone it refuses nothing; name qemu-announce-self, which has it",
+}
+"""Filters of libvirt that are none here: why, and what to do."""
 
 
 # Checks that compare the vNIC's own addresses with what it sends.

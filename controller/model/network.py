@@ -6,10 +6,10 @@ import ipaddress
 import uuid
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from controller.model.fields import Address, Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
-from controller.model.guard import FilterName, about_addresses, about_senders
+from controller.model.guard import ELSEWHERE, FilterName, about_addresses, about_senders
 from controller.model.subnet import Dhcp, Subnet, gateway_mac
 
 Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
@@ -49,6 +49,14 @@ class PortGroup(Spec):
         description="of a vNIC without addresses: so many of each family that it claims are its own",
     )
     max_macs: int | None = Field(default=None, ge=1, le=4096, description=f"of learning, a vNIC: {DEFAULT_MAX_MACS}")
+
+    @field_validator("filters", mode="before")
+    @classmethod
+    def _libvirts_others(cls, value: object) -> object:
+        for name in value if isinstance(value, (list, tuple)) else ():
+            if isinstance(name, str) and name in ELSEWHERE:
+                raise ValueError(f"has libvirt's filter {name}, which is none here: {ELSEWHERE[name]}")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> PortGroup:

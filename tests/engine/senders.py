@@ -57,8 +57,9 @@ def may_send(port: PortStatus, filters: Iterable[str] | None, learns: bool, fram
             passed = _serves(names, frame, _casts_ipv6(names, frame))
             return passed and _neighbour(names, mac, ipv6, frame) and _ipv6(names, ipv6, frame)
         case 0x8035:
-            own = frame["arp_sha"] == mac and frame["arp_op"] == 3
-            return own or "no-other-l2-traffic" not in names
+            if frame["arp_sha"] == mac and frame["arp_op"] == 3:  # QEMU announces it
+                return "qemu-announce-self" in names or "no-other-rarp-traffic" not in names
+            return not names & {"no-other-l2-traffic", "no-other-rarp-traffic", "qemu-announce-self"}
         case _:
             return "no-other-l2-traffic" not in names
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
-from controller.model.guard import Check, FilterName, checks
+from controller.model.guard import ELSEWHERE, Check, FilterName, checks
 from controller.model.network import PortGroup
 
 ALLOWANCES = {"dhcp_server", "dhcpv6_server", "router"}
@@ -54,3 +55,14 @@ def test_each_allowance_is_one_thing() -> None:
 def test_filters_add_up_and_every_check_has_one() -> None:
     assert checks(("no-arp-mac-spoofing", "no-arp-ip-spoofing"), ()) == checks(("no-arp-spoofing",), ())
     assert checks(get_args(FilterName), ()) == set(get_args(Check))
+
+
+def test_every_filter_of_libvirt_is_one_here_or_is_refused_with_what_to_do() -> None:
+    """Those that libvirt 9.0 brings along, of which there are 24."""
+    ours = {name for name in get_args(FilterName) if not name.startswith("be-")}
+    assert len(ours | ELSEWHERE.keys()) == 24
+    assert not ours & ELSEWHERE.keys()
+    for name, why in ELSEWHERE.items():
+        with pytest.raises(ValidationError, match=f"has libvirt's filter {name}, which is none here: ") as error:
+            PortGroup.model_validate({"filters": ["no-mac-spoofing", name]})
+        assert why in str(error.value)
