@@ -209,6 +209,10 @@ def _host(coordinator: Coordinator, agent: HostAgent) -> Iterator[Finding]:
     if left := sorted(coordinator.guests.left_behind(name)):
         yield Finding("info", "rows", place, f"guests that ended left rows behind, which go soon: {_some(left)}", "",
                       name)  # fmt: skip
+    if unclear := coordinator.guests.unclear(name):
+        yield Finding("warning", "rows", place, f"has rows without a device: {_some(unclear)}; without libvirt and "
+                      "a hook nobody says whether their guests have ended",
+                      f"if they have, on {name}: ovs-vsctl del-port {spec.bridge} {unclear[0]}", name)  # fmt: skip
     if (hook := hook_status(view.hook)) is not None and hook["reason"]:
         yield Finding("warning", "hook", place, f"its hook: {hook['reason']}",
                       f"install it anew: fleetswitch host hook {name}", name)  # fmt: skip

@@ -88,6 +88,7 @@ class Guests:
         self.claimed: dict[Identity, tuple[str, ...]] = {}  # addresses that are in no row yet
         self._sightings: dict[str, list[tuple[Identity, PortStatus]]] = {}
         self._contested: dict[str, str] = {}
+        self._foreign: set[Identity] = set()  # registered as none of libvirt's
 
     def unknown_to_libvirt(self, host: str) -> set[str]:
         """Guests with a vNIC on the host that the last word of its libvirt does not explain: worth asking again."""
@@ -98,14 +99,29 @@ class Guests:
 
     def left_behind(self, host: str) -> dict[str, VnicRow | str]:
         """What a host that lost its power leaves in OVSDB, by name, as it is there: interfaces without a device whose
-        guests do not run, by the word of the host's libvirt, and its hook's words on vNICs that are not there."""
+        guests do not run, by the word of the host's libvirt, and its hook's words on vNICs that are not there.
+
+        Where a hook is the witness, a lost device is enough: a tap is there for as long as its guest runs, and before
+        its row is. A report that comes anew makes it another row."""
         view = self.hosts[host]
         there = {port_key(row.vm_uuid, row.mac) for row in view.vnics.values() if row.vm_uuid and row.mac}
         left: dict[str, VnicRow | str] = {key: word for key, word in view.hook.ports.items() if key not in there}
         if view.witness is Witness.PRESENT:
             unknown = self.unknown_to_libvirt(host) - view.asking
             left |= {name: row for name, row in view.vnics.items() if not row.is_plugged and row.vm_uuid in unknown}
+        if view.witness is Witness.HOOK:
+            left |= self._lost(host)
         return left
+
+    def unclear(self, host: str) -> list[str]:
+        """Interfaces without a device on a host that has neither libvirt nor a hook: nobody says whether their guests
+        have ended."""
+        return sorted(self._lost(host)) if self.hosts[host].witness is Witness.NONE else []
+
+    def _lost(self, host: str) -> dict[str, VnicRow]:
+        """Without the guests that are none of libvirt's: whoever runs those may keep their rows."""
+        rows = ((name, row, _identity(row)) for name, row in self.hosts[host].vnics.items())
+        return {name: row for name, row, identity in rows if row.is_lost and identity and identity not in self._foreign}
 
     def evaluate(self, wanted: Wanted, known: Mapping[str, PortStatus], stale: Iterable[str] | None) -> Changes:
         """What the Port rows should say, as far as that differs from ``known``.
@@ -116,6 +132,7 @@ class Guests:
         by_identity, contested = self._registrations(wanted.registered, names, known)
         if contested != self._contested:
             self._contested, stale = contested, None  # it may concern a guest on a host that told nothing new
+        self._foreign = {identity for identity, (_, spec) in by_identity.items() if not spec.libvirt}
         mtus = wanted.mtus()
         for host in self.hosts if stale is None else stale:
             spec = wanted.hosts.get(host)

@@ -51,6 +51,11 @@ class VnicRow:
         """Whether there is a device behind it."""
         return self.ofport is not None and self.device
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether Open vSwitch says that there is no device of this name on the host."""
+        return not self.device or (self.ofport is None and "No such device" in (self.error or ""))
+
 
 @dataclass(frozen=True, slots=True)
 class HookRow:

@@ -67,6 +67,13 @@ def test_a_host_that_is_right_and_then_is_not(tmp_path: Path) -> None:
                 await asyncio.to_thread(type_there, "add-port", "br-int", "stray0")
                 agent = fleet.coordinator.agents["kvm1"]
                 await until(lambda: agent.ovsdb.repairs, "it is put right")
+                ids = ["vm-id=00000000-0000-4000-8000-000000000009", 'attached-mac="52:54:00:00:00:09"']
+                lost = ['error="could not open network device lost0 (No such device)"', "ofport=-1"]
+                words = [f"external_ids:{each}" for each in ids] + lost
+                await asyncio.to_thread(
+                    type_there, "add-port", "br-int", "lost0", "--", "set", "Interface", "lost0", *words
+                )
+                await until(lambda: "lost0" in fleet.coordinator.guests.hosts["kvm1"].vnics, "the row is seen")
                 await until(lambda: "stray0" in fleet.coordinator.guests.hosts["kvm1"].vnics, "the stray is seen")
                 switch.disconnect()
                 await until(lambda: agent.switch.peer is None, "the switch is gone")
@@ -74,9 +81,11 @@ def test_a_host_that_is_right_and_then_is_not(tmp_path: Path) -> None:
                 await until(lambda: fleet.coordinator.judged >= applied, "the guest is judged")
                 agent.switch.upkeep.down = frozenset({"vnet7"})
                 findings = await found(fleet, "kvm1")
-                assert set(findings) == {"connection", "drift", "port", "strays", "tunnel", "vnic"}
+                assert set(findings) == {"connection", "drift", "port", "rows", "strays", "tunnel", "vnic"}
                 assert "vnet7" in findings["port"][0].what
                 assert "ip link set vnet7 up" in findings["port"][0].remedy
+                assert "lost0" in findings["rows"][0].what
+                assert "del-port br-int lost0" in findings["rows"][0].remedy
                 assert [each.place for each in findings["connection"]] == ["Host kvm1: openflow"]
                 assert "stray0" in findings["strays"][0].what
                 assert "del-port br-int stray0" in findings["strays"][0].remedy

@@ -119,3 +119,33 @@ def test_words_on_vnics_that_are_not_there_are_left_behind() -> None:
     assert fleet.guests.left_behind("kvm1").keys() == {port_key(WEB1, MAC2)}
     fleet.tells(HookRow("1 no", words), reported(), row(WEB1, MAC2, "vnet1", iface_id=IFACE, profile="web:db"))
     assert fleet.guests.left_behind("kvm1") == {}
+
+
+GONE = {"ofport": None, "error": "could not open network device vnet0 (No such device)"}
+
+
+def test_rows_without_a_device_are_left_behind_whatever_was_said_of_them_before() -> None:
+    """The host lost its power, and its rows stand there with their reports."""
+    fleet = Hooked()
+    fleet.tells(HOOK, reported(**GONE))
+    assert fleet.guests.left_behind("kvm1").keys() == {"vnet0"}
+    fleet.tells(HOOK, reported(device=False))
+    assert fleet.guests.left_behind("kvm1").keys() == {"vnet0"}
+    assert fleet.guests.unclear("kvm1") == []
+    for stays in (reported(), reported(ofport=None), reported(ofport=None, error="no room for more ports")):
+        fleet.tells(HOOK, stays)
+        assert fleet.guests.left_behind("kvm1") == {}
+
+
+def test_without_a_hook_they_stay_and_are_told() -> None:
+    fleet = Hooked()
+    fleet.tells(HookRow(), row(**GONE), row(None, None, "by-hand", **GONE))
+    assert fleet.guests.left_behind("kvm1") == {}
+    assert fleet.guests.unclear("kvm1") == ["vnet0"]
+
+
+def test_the_rows_of_guests_that_are_none_of_libvirts_stay() -> None:
+    fleet = Hooked()
+    fleet.register("foreign", WEB1, libvirt=False)
+    fleet.tells(HOOK, row(**GONE))
+    assert fleet.guests.left_behind("kvm1") == {}
