@@ -16,7 +16,7 @@ from controller.model.guard import kind_of
 from controller.openflow.decode import PacketIn
 from controller.openflow.sparse import Sparse
 from controller.views import PortView
-from topology.claims import read_claim
+from topology.claims import nobodys, read_claim
 from topology.guests import Guests
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ class Claims:
     def _owner(self, port: PortView, address: str) -> str | None:
         """Whose the address is already, in words."""
         network = self._desired.networks.get(port.network)
-        if network is None or address in network.reserved_addresses:
-            return "reserved"
+        if network is None or address in nobodys(network):
+            return "reserved, or the gateway's"
         for registration in self._fabric.registrations_of(port.network):
             if address in registration.addresses:
                 return f"registered to {registration.name}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 
 from controller.model.guard import first_of_each_kind
 from controller.model.network import NetworkSpec
@@ -58,9 +58,14 @@ def _by_nd(packet: bytes) -> IPv6Address | None:
     return source if kind == _SOLICITATION else None
 
 
+def nobodys(network: NetworkSpec) -> set[str]:
+    """Addresses that no vNIC can learn: those that are reserved, and the gateway's."""
+    return {*network.reserved_addresses, *(str(ip_interface(subnet).ip) for subnet in network.subnets)}
+
+
 def taken_in(networks: Mapping[str, NetworkSpec], registered: Iterable[PortSpec]) -> set[tuple[str, str]]:
     """(Network, address) of everything that nobody can learn: it is reserved, or some vNIC is registered with it."""
-    found = {(name, address) for name, spec in networks.items() for address in spec.reserved_addresses}
+    found = {(name, address) for name, spec in networks.items() for address in nobodys(spec)}
     return found | {(spec.network, address) for spec in registered for address in spec.addresses}
 
 

@@ -34,7 +34,7 @@ MACS = {"kvm1": "52:54:00:00:00:01", "kvm2": "52:54:00:00:00:02"}
 def announces(mac: str, address: str, ofport: int = 5) -> PacketIn:
     own, ip = bytes.fromhex(mac.replace(":", "")), IPv4Address(address).packed
     frame = b"\xff" * 6 + own + bytes.fromhex("08060001080006040001") + own + ip + bytes(6) + ip
-    return PacketIn(0, 1, OURS, len(frame), struct.pack("!HBBI", 0x8000, 0, 4, ofport), frame)
+    return PacketIn(250, 1, OURS, len(frame), struct.pack("!HBBI", 0x8000, 0, 4, ofport), frame)
 
 
 async def started(fleet: Fleet) -> dict[str, PlayedSwitch]:
