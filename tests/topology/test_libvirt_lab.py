@@ -27,7 +27,8 @@ from topology.network_xml import host_network_xml, parse_host_network
 pytestmark = pytest.mark.lab
 
 OWNER = "fleet-1"
-FAST = Deadlines(open=2.0, call=1.0, audit=60.0, backoff_min=0.1, backoff_max=0.4)
+FAST = Deadlines(open=3.0, call=2.0, audit=60.0, backoff_min=0.1, backoff_max=0.4)
+CALM = replace(FAST, open=20.0, call=20.0)  # of a host that is asked for the first time, beside much else
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ async def in_thread(call: Callable[[], object]) -> None:
 
 def test_a_guests_life_is_told(lab: Lab, h1: Host) -> None:
     async def test() -> None:
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             info = await watch.host.info()
             assert info.uuid == lab.host("h1").facts.uuid
             assert info.hypervisor.startswith("QEMU ")
@@ -126,7 +127,7 @@ def test_a_glance_finds_a_link_that_was_set_down(lab: Lab, h1: Host) -> None:
     async def test() -> None:
         nic = Nic(bridge="br-int")
         with guest(lab, "lv2", nic):
-            async with watched("h1", h1.libvirt_uri, replace(FAST, glance=0.3)) as watch:
+            async with watched("h1", h1.libvirt_uri, replace(CALM, glance=0.3)) as watch:
                 vm = vm_uuid(h1, "lv2")
                 assert watch.snapshots[0][vm].vnics[0].link_up
                 await in_thread(lambda: h1.virsh("domif-setlink", "lv2", nic.mac, "down"))
@@ -137,7 +138,7 @@ def test_a_glance_finds_a_link_that_was_set_down(lab: Lab, h1: Host) -> None:
 
 def test_a_killed_libvirtd_is_noticed_and_its_return_too(lab: Lab, h1: Host) -> None:
     async def test() -> None:
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             with guest(lab, "lv3", Nic(bridge="br-int")):
                 vm = vm_uuid(h1, "lv3")
                 await watch.event("started/booted", vm)
@@ -162,18 +163,17 @@ def test_a_stopped_libvirtd_hangs_its_own_host_only(lab: Lab, h1: Host) -> None:
         loop = asyncio.get_running_loop()
         async with (
             watched("h1", h1.libvirt_uri, FAST) as watch,
-            watched("h2", lab.host("h2").libvirt_uri, FAST) as other,
+            watched("h2", lab.host("h2").libvirt_uri, CALM) as other,
         ):
+            await other.host.info()  # the first one takes seconds: libvirtd looks at every QEMU
             h1.process("libvirtd").signal(signal.SIGSTOP)
             begun = loop.time()
             asked = asyncio.create_task(watch.host.info())
-            for _ in range(20):
-                asked_at = loop.time()
-                await other.host.info()
-                assert loop.time() - asked_at < 0.5
-            with pytest.raises(LibvirtError, match="has not returned within 1 s"):
+            await other.host.info()
+            assert not asked.done(), "the other one answered before this one was given up"
+            with pytest.raises(LibvirtError, match="has not returned within 2 s"):
                 await asked
-            assert loop.time() - begun < 2
+            assert loop.time() - begun < 5
             with pytest.raises(LibvirtError):
                 await watch.host.domain(str(uuid.uuid4()))  # at once, and no thread for it
             await watch.until(lambda: watch.host.state is State.HUNG, "hung")
@@ -214,7 +214,7 @@ def test_a_host_can_be_stopped_while_its_libvirtd_hangs(lab: Lab, h1: Host, was_
             await watch.until(lambda: watch.host.state is State.HUNG, "hung", 10)
         begun = loop.time()
         await watch.host.stop()
-        assert loop.time() - begun < 2
+        assert loop.time() - begun < 5
         assert watch.host.state is State.STOPPED
         h1.process("libvirtd").signal(signal.SIGCONT)
         await watch.until(lambda: open_files() <= files, "the connection closed after all")
@@ -225,7 +225,7 @@ def test_a_host_can_be_stopped_while_its_libvirtd_hangs(lab: Lab, h1: Host, was_
 
 def test_networks_are_defined_repaired_and_undefined(lab: Lab, h1: Host) -> None:
     async def test() -> None:
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             host = watch.host
             blue, red = wanted("blue", "web", "db"), wanted("red")
             report = await host.converge_networks([blue, red], OWNER)
@@ -255,7 +255,7 @@ def test_networks_are_defined_repaired_and_undefined(lab: Lab, h1: Host) -> None
 
 def test_drift_is_put_right_without_touching_a_plugged_guest(lab: Lab, h1: Host, tmp_path: Path) -> None:
     async def test() -> None:
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             host = watch.host
             blue = wanted("blue", "web", "db")
             await host.converge_networks([blue], OWNER)
@@ -317,7 +317,7 @@ def test_others_networks_are_refused_by_name_and_never_touched(lab: Lab, h1: Hos
         define("green", f"<network><name>green</name><uuid>{red.uuid}</uuid><bridge name='virbr9'/></network>")
         define("theirs", host_network_xml("theirs", str(uuid.uuid4()), "br-int", [], "default", "fleet-2"))
         before = [h1.virsh("net-dumpxml", name) for name in ("blue", "green", "theirs")]
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             names = [wanted("blue"), red, wanted("theirs"), wanted("mine")]
             report = await watch.host.converge_networks(names, OWNER)
             assert list(report.changed) == ["mine"]
@@ -336,7 +336,7 @@ def test_others_networks_are_refused_by_name_and_never_touched(lab: Lab, h1: Hos
 
 def test_a_network_made_again_with_another_uuid_takes_the_formers_place(lab: Lab, h1: Host) -> None:
     async def test() -> None:
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             blue = wanted("blue")
             await watch.host.converge_networks([blue], OWNER)
             anew = replace(blue, uuid=str(uuid.uuid4()))
@@ -349,7 +349,7 @@ def test_a_network_made_again_with_another_uuid_takes_the_formers_place(lab: Lab
 
 def test_libvirt_takes_the_names_that_the_model_allows_and_shows_what_was_defined(lab: Lab, h1: Host) -> None:
     async def test() -> None:
-        async with watched("h1", h1.libvirt_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_uri, CALM) as watch:
             name = "Net-1_a.b234567890"
             longest = wanted(name, "Pg-1_a.b2345678901"[:18], "0")
             report = await watch.host.converge_networks([longest], OWNER)
@@ -363,7 +363,7 @@ def test_libvirt_takes_the_names_that_the_model_allows_and_shows_what_was_define
 
 def test_it_works_over_tcp_and_leaves_no_thread_and_no_file_behind(lab: Lab, h1: Host) -> None:
     async def connect() -> None:
-        async with watched("h1", h1.libvirt_tcp_uri, FAST) as watch:
+        async with watched("h1", h1.libvirt_tcp_uri, CALM) as watch:
             assert not (await watch.host.info()).encrypted
 
     run(connect())
@@ -378,7 +378,7 @@ def test_it_works_over_tcp_and_leaves_no_thread_and_no_file_behind(lab: Lab, h1:
 def test_a_migration_is_told_on_both_hosts(lab: Lab, h1: Host) -> None:
     async def test() -> None:
         h2 = lab.host("h2")
-        async with watched("h1", h1.libvirt_uri, FAST) as source, watched("h2", h2.libvirt_uri, FAST) as target:
+        async with watched("h1", h1.libvirt_uri, CALM) as source, watched("h2", h2.libvirt_uri, CALM) as target:
             for watch in (source, target):
                 await watch.host.converge_networks([wanted("blue")], OWNER)
             nic = Nic(network="blue")
