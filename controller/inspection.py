@@ -159,6 +159,8 @@ class Inspection:
         segments = {}
         for called, number in self._desired.numbers(SEGMENTS).items():
             network, _, vlan = called.rpartition("/")
+            if network.startswith("@"):  # the wire to the outside, which is no network of the operator's
+                network = f"outside on {network[1:].rpartition('/')[0]}"
             segments[number] = f"{network}, VLAN {vlan}" if vlan != "0" else network
         hosts = {number: name for name, number in self._desired.numbers(HOSTS).items()}
         tables = {table.name: table.about for table in self._engine.pipeline.tables}

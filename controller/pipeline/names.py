@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 
 from controller.openflow.names import Names
 from controller.openflow.oxm import Field
-from controller.pipeline.fields import REGISTER_FIELDS, RegisterField
+from controller.pipeline.fields import NEXT_HOP, OUT, REGISTER_FIELDS, RegisterField
 
 
 class PipelineNames(Names):
@@ -52,7 +53,9 @@ class PipelineNames(Names):
 
     def _value(self, field: RegisterField, register: int) -> str:
         value = (register & field.mask) >> field.start
-        return self.port(value) if field.name == "out" and value else str(value)
+        if field is NEXT_HOP:
+            return str(IPv4Address(value))
+        return self.port(value) if field is OUT and value else str(value)
 
 
 def _fields_in(field: Field) -> list[RegisterField]:

@@ -4,20 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
-from controller.openflow.actions import Action, CopyField, Output, PopVlan, Resubmit, SetField
+from controller.openflow.actions import (
+    NO_BUFFER,
+    Action,
+    Controller,
+    CopyField,
+    DecNwTtl,
+    Output,
+    PopVlan,
+    Resubmit,
+    SetField,
+)
+from controller.openflow.conntrack import NO_TABLE, Ct, Nat
 from controller.openflow.decode_flow import FlowDesc
 from controller.openflow.learn import Learn
 from controller.openflow.match import Match, Term
 from controller.openflow.names import CONTROLLER
 from controller.openflow.oxm import FIELDS, Field
-from controller.pipeline.fields import ISOLATED, OUT, PEER, PRIVATE, REGISTER_FIELDS, SEGMENT, SOURCE, RegisterField
+from controller.pipeline.fields import (
+    ISOLATED,
+    NEXT_HOP,
+    OUT,
+    PEER,
+    PRIVATE,
+    REGISTER_FIELDS,
+    SEGMENT,
+    SOURCE,
+    RegisterField,
+)
 from controller.pipeline.names import PipelineNames
 
 _VLAN_PRESENT = 0x1000
 _BROADCAST = 0xFFFFFFFFFFFF
 _GROUP_BIT = 1 << 40  # of a MAC address: IEEE 802-2014, 8.2.2
-_SOURCES = {0: "nobody yet", 1: "a vNIC", 2: "an uplink", 3: "a tunnel", 4: "the switch itself"}
+_SOURCES = {0: "nobody yet", 1: "a vNIC", 2: "an uplink", 3: "a tunnel", 4: "the switch itself", 5: "the outside"}
 _ETHERTYPES = {
     0x0806: "ARP",
     0x0800: "IPv4",
@@ -79,6 +101,8 @@ class Words:
                 return f"{value} (host {self.hosts[value]})"
             case OUT.name if value:
                 return self.names.port(value)
+            case NEXT_HOP.name:
+                return str(IPv4Address(value))
             case SOURCE.name:
                 return f"{value} ({_SOURCES.get(value, 'unknown')})"
         return str(value)
@@ -120,12 +144,26 @@ class Words:
         match action:
             case Output(port=port, max_len=length) if port == CONTROLLER:
                 yield f"sends the first {length} bytes of them to the controller"
+            case Controller(max_len=length):
+                yield f"sends {'all' if length == NO_BUFFER else f'the first {length} bytes'} of them to the controller"
             case Output(port=port):
                 yield f"sends them out by {self.names.port(port)}"
             case Resubmit(table=table):
                 yield f"looks them up in table {self.names.table(table)} and comes back"
             case Learn(table=table):
                 yield f"remembers their sender in table {self.names.table(table)}"
+            case Ct(table=table, actions=inner, commit=commit):
+                yield "has the connection tracker remember them" if commit else "looks up their connection"
+                for each in inner:
+                    if isinstance(each, Nat) and each.kind is not None:
+                        end = "source" if each.kind == "src" else "destination"
+                        yield f"gives them the {end} {each.addr_min}"
+                    elif isinstance(each, Nat):
+                        yield "translates their addresses as their connection's first packet's were"
+                if table != NO_TABLE:
+                    yield f"hands them on to table {self.names.table(table)}"
+            case DecNwTtl():
+                yield "counts down their TTL"
             case PopVlan():
                 yield "takes the tag off"
             case SetField(field=fld, value=value) if fld is _VLAN and value & _VLAN_PRESENT:
