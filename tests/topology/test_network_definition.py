@@ -1,0 +1,400 @@
+"""Networks out of files as people give them to virsh net-define, and back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.errors import InvalidInput
+from controller.model.documents import dump_spec
+from controller.model.network import NetworkSpec, PortGroup, network_uuid
+from topology.network_definition import NetworkDefinition, parse_network_definition
+from topology.network_dump import dump_network
+from topology.network_rules import RULES
+from topology.network_schema import SchemaAnswer, check_schema
+from topology.network_xml import host_network_xml
+
+UUID = "6695eb01-f6a4-8304-79aa-97f2502e193f"
+
+# What libvirt 9.0 prints for the network that it brings along, with what people add to it.
+DEFAULT = f"""<network connections='1'>
+  <name>default</name>
+  <uuid>{UUID}</uuid>
+  <forward mode='nat'>
+    <nat>
+      <port start='1024' end='65535'/>
+    </nat>
+  </forward>
+  <bridge name='virbr0' stp='on' delay='0'/>
+  <mac address='52:54:00:0A:75:1c'/>
+  <domain name='lab.example'/>
+  <ip address='192.168.122.1' netmask='255.255.255.0'>
+    <dhcp>
+      <range start='192.168.122.2' end='192.168.122.254'>
+        <lease expiry='2' unit='hours'/>
+      </range>
+      <host mac='52:54:00:00:00:0a' name='web1' ip='192.168.122.10'><lease expiry='7200' unit='seconds'/></host>
+    </dhcp>
+  </ip>
+</network>"""
+
+# An Open vSwitch network with VLANs by portgroup.
+LAN = """<network ipv6='yes'>
+  <name>lan</name>
+  <forward mode='bridge' dev='physnet1'/>
+  <mtu size='9000'/>
+  <virtualport type='openvswitch'><parameters profileid='x'/></virtualport>
+  <vlan><tag id='7'/></vlan>
+  <portgroup name='office' default='yes' trustGuestRxFilters='yes'>
+    <virtualport type='openvswitch'/>
+    <vlan><tag id='10'/></vlan>
+  </portgroup>
+  <portgroup name='router'>
+    <vlan trunk='yes'><tag id='10' nativeMode='tagged'/><tag id='20'/></vlan>
+  </portgroup>
+</network>"""
+
+INNER = """<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
+  <name>inner</name>
+  <port isolated='yes'/>
+  <dns enable='no'/>
+  <ip address='10.20.0.1' prefix='16'>
+    <dhcp><range start='10.20.1.1' end='10.20.1.99'/></dhcp>
+  </ip>
+  <ip family='ipv6' address='fd20::1' prefix='64'/>
+  <dnsmasq:options><dnsmasq:option value='dhcp-option=6,10.20.0.53,10.20.0.54'/></dnsmasq:options>
+</network>"""
+
+
+def define(xml: str, physical_network: str | None = None) -> NetworkDefinition:
+    return parse_network_definition(xml, physical_network)
+
+
+def spec_of(xml: str) -> dict[str, Any]:
+    return dump_spec(define(xml).document.spec)
+
+
+def network(inside: str, start: str = "<network>") -> str:
+    return f"{start}<name>blue</name>{inside}</network>"
+
+
+def refusals(xml: str, physical_network: str | None = None) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as caught:
+        define(xml, physical_network)
+    assert all(problem.remedy for problem in caught.value.problems), caught.value
+    return {problem.where: problem.what for problem in caught.value.problems}
+
+
+def warned(xml: str) -> dict[str, str]:
+    return {warning.where: warning.what for warning in define(xml).warnings}
+
+
+def test_the_network_that_libvirt_brings_along() -> None:
+    assert spec_of(DEFAULT) == {
+        "mode": "nat",
+        "uuid": UUID,
+        "subnets": ["192.168.122.1/24"],
+        "gateway_mac": "52:54:00:0a:75:1c",
+        "dhcp": {
+            "range": [["192.168.122.2", "192.168.122.254"]],
+            "hosts": [{"mac": "52:54:00:00:00:0a", "ip": "192.168.122.10", "name": "web1"}],
+            "lease": 7200,
+            "domain": "lab.example",
+        },
+    }
+    assert list(warned(DEFAULT)) == ["network@connections", "network/bridge@name", "network/bridge@stp", "network/dns"]
+    assert "guests are told of no name server" in warned(DEFAULT)["network/dns"]
+
+
+def test_portgroups_on_a_physical_network() -> None:
+    office = {"vlan": 10, "learning": True}
+    assert spec_of(LAN) == {
+        "mode": "bridge",
+        "physical_network": "physnet1",
+        "vlan": 7,
+        "mtu": 9000,
+        "portgroups": {
+            "office": office,
+            "router": {"trunk": [10, 20], "native": 10, "native_mode": "tagged"},
+            "default": office,
+        },
+    }
+
+
+def test_an_isolated_network_whose_guests_do_not_meet() -> None:
+    assert spec_of(INNER) == {
+        "mode": "isolated",
+        "portgroups": {"default": {"isolation": "isolated"}},
+        "subnets": ["10.20.0.1/16", "fd20::1/64"],
+        "dhcp": {"range": [["10.20.1.1", "10.20.1.99"]], "dns": ["10.20.0.53", "10.20.0.54"]},
+    }
+    assert list(warned(INNER)) == ["network/ip"]
+    assert "fd20::1: nobody advertises it" in warned(INNER)["network/ip"]
+
+
+def test_every_attribute_that_is_taken_is_taken_in_one_of_these() -> None:
+    taken = {each.where for xml in (DEFAULT, LAN, INNER) for each in define(xml).taken}
+    wanted = {path for path, rule in RULES.items() if rule.verdict == "taken" and "@" in path}
+    neutral = {path for path in wanted if RULES[path].neutral}
+    assert wanted - taken - neutral == set()
+    shown = {each.where: each.values for each in define(DEFAULT).taken}
+    assert shown["ip/dhcp/range@start"] == ("192.168.122.2",)
+    assert shown["uuid"] == (UUID,)
+
+
+def test_a_bridge_of_one_host_needs_a_physical_network() -> None:
+    xml = network("<forward mode='bridge'/><bridge name='br0'/>")
+    assert "a network of mode bridge is on a physical network" in refusals(xml)["network/forward"]
+    definition = define(xml, "physnet2")
+    assert dump_spec(definition.document.spec) == {"mode": "bridge", "physical_network": "physnet2"}
+    assert [warning.where for warning in definition.warnings] == ["network/bridge@name"]
+    assert "network/forward@mode" in refusals(DEFAULT, "physnet1")
+
+
+@pytest.mark.parametrize(
+    ("inside", "subnet"),
+    [
+        ("<ip address='10.1.2.3'/>", "10.1.2.3/8"),
+        ("<ip address='172.16.2.3'/>", "172.16.2.3/16"),
+        ("<ip address='192.168.2.3'/>", "192.168.2.3/24"),
+        ("<ip family='ipv6' address='fd00::1'/>", "fd00::1/64"),
+    ],
+)
+def test_a_subnet_without_a_size_has_that_which_libvirt_takes(inside: str, subnet: str) -> None:
+    assert spec_of(network(inside))["subnets"] == [subnet]
+
+
+DHCP = "<ip address='10.1.0.1' prefix='24'><dhcp>{}</dhcp></ip>"
+RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
+
+
+@pytest.mark.parametrize(
+    ("inside", "where", "what"),
+    [
+        ("<foo/>", "network/foo", "no element of libvirt's network XML"),
+        ("<mtu size='1400' foo='1'/>", "network/mtu@foo", "'1' is no attribute"),
+        ("<mtu size='1400'/><mtu size='1500'/>", "network/mtu", "a second time"),
+        ("<mtu size='big'/>", "network/mtu@size", "'big' is no count"),
+        ("<mtu size='1400'>x</mtu>", "network/mtu", "holds the text 'x'"),
+        ("<uuid>7</uuid>", "network/uuid", "'7' is no UUID"),
+        ("<forward mode='none'/>", "network/forward@mode", "'none' is no mode of libvirt's"),
+        ("<forward mode='nat' dev='eth0'/>", "network/forward@dev", "'eth0': guests leave by their own"),
+        ("<vlan><tag id='5'/><tag id='6'/></vlan>", "network/vlan", "is no trunk"),
+        ("<vlan/>", "network/vlan", "names no VLAN"),
+        ("<portgroup name='a'><vlan><tag id='5' nativeMode='tagged'/></vlan></portgroup>",
+         "network/portgroup a/vlan/tag@nativeMode", "only a trunk"),
+        ("<virtualport type='midonet'/>", "network/virtualport@type", "'midonet': it belongs to another"),
+        ("<portgroup name='a'><virtualport type='802.1Qbh'/></portgroup>", "network/portgroup a/virtualport@type",
+         "'802.1Qbh'"),
+        ("<portgroup name='a' default='yes'/><portgroup name='b' default='yes'/>", "network/portgroup@default", "a, b"),
+        ("<portgroup name='a'/><portgroup name='a'/>", "network/portgroup", "'a' stands there a second time"),
+        ("<portgroup name='a' default='yes'/><portgroup name='default'/>", "network/portgroup default",
+         "the default is another"),
+        ("<portgroup name='a'><vlan><tag id='1' nativeMode='tagged'/><tag id='2' nativeMode='tagged'/></vlan>"
+         "</portgroup>",
+         "network/portgroup a/vlan/tag@nativeMode", "two VLANs are native"),
+        ("<ip address='10.1.0.0' prefix='24'/>", "network/ip@address", "is the subnet itself"),
+        ("<ip address='10.1.0.1' prefix='99'/>", "network/ip", "is no address with the size of its subnet"),
+        ("<ip family='ipv6' address='10.1.0.1'/>", "network/ip@family", "'ipv6' is not that of 10.1.0.1"),
+        ("<ip address='fd00::1'><dhcp/></ip>", "network/ip/dhcp", "DHCPv6"),
+        (DHCP.format(RANGE.format("<lease expiry='0'/>")), "network/ip/dhcp/range/lease@expiry", "without end"),
+        (DHCP.format(RANGE.format("<lease expiry='5' unit='days'/>")), "network/ip/dhcp/range/lease@unit", "'days'"),
+        (DHCP.format(RANGE.format("<lease expiry='5'/>") + RANGE.format("")), "network/ip/dhcp/range/lease",
+         "300 s, 3600 s: a network has one lease time"),
+        (DHCP.format("<host name='a' ip='10.1.0.9'/>"), "network/ip/dhcp/host", "a reservation is of a MAC"),
+        ("<metadata><x:net xmlns:x='urn:fleetswitch:net:1'/></metadata>", "network/metadata",
+         "itself keeps on its hosts"),
+        ("<metadata><x:spec xmlns:x='urn:fleetswitch:net:1' foo='1'/></metadata>", "network/metadata",
+         "foo is not known"),
+        ("<metadata><x:spec xmlns:x='urn:fleetswitch:net:1'><x:portgroup name='a'/></x:spec></metadata>",
+         "network/metadata", "there is no portgroup 'a'"),
+        ("<bridge name='x' zone='public'/>", "network/bridge@zone", "firewalld"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_here_is_refused_where_it_stands(inside: str, where: str, what: str) -> None:
+    assert what in refusals(network(inside))[where]
+
+
+def test_an_option_of_dnsmasq_that_is_not_understood() -> None:
+    told = refusals(INNER.replace("dhcp-option=6,10.20.0.53,10.20.0.54", "no-resolv"))
+    assert told == {"network/dnsmasq:options/dnsmasq:option@value": "'no-resolv': no dnsmasq runs here"}
+
+
+@pytest.mark.parametrize(
+    ("inside", "where", "what"),
+    [
+        ("<vlan><tag id='0'/></vlan>", "network: Network blue: vlan", "0 is no VLAN"),
+        ("<vlan><tag id='4095'/></vlan>", "network: Network blue: vlan", "4095 is no VLAN"),
+        ("<mtu size='100'/>", "network: Network blue: mtu", "100 is not possible"),
+        ("<forward/>", "network: Network blue", "has mode nat without an IPv4 subnet"),
+        (DHCP.format(RANGE.format("<lease expiry='1'/>")), "network: Network blue: dhcp.lease", "60 is not possible"),
+    ],
+)
+def test_what_the_model_does_not_take_is_named_by_its_field(inside: str, where: str, what: str) -> None:
+    assert what in refusals(network(inside))[where]
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    told = refusals(network("<forward mode='route'/><bandwidth/><ip address='10.0.0.1'><tftp root='/'/></ip>"))
+    assert list(told) == ["network/bandwidth", "network/ip/tftp", "network/forward@mode"]
+
+
+def test_what_has_nothing_to_act_on_is_told() -> None:
+    told = warned(network("<mac address='52:54:00:00:00:01'/><domain name='x.org'/>"))
+    assert told["network/mac@address"].startswith("'52:54:00:00:00:01': the network has no gateway")
+    assert told["network/domain@name"].startswith("'x.org': there is no DHCP")
+    told = warned(network("<metadata><a:b xmlns:a='urn:a'/></metadata><portgroup name='default'><vlan><tag id='5'/>"
+                          "</vlan></portgroup>"))  # fmt: skip
+    assert "<{urn:a}b> is another program's" in told["network/metadata"]
+    assert "vNICs that name no portgroup are of this one" in told["network/portgroup default"]
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "",
+        "<network>",
+        "<domain/>",
+        "<!DOCTYPE network [<!ENTITY a 'b'>]><network><name>&a;</name></network>",
+        "<network>" + "<a>" * 100 + "</a>" * 100 + "</network>",
+        network("<metadata>" + "<a/>" * 60_000 + "</metadata>"),
+        network("<!--" + "x" * (1 << 20) + "-->"),
+    ],
+)
+def test_what_is_no_xml_of_a_network_is_refused(xml: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        define(xml)
+    assert caught.value.problems[0].where == "network"
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from([DEFAULT, LAN, INNER]), st.data())
+def test_a_damaged_file_is_refused_or_read(xml: str, data: st.DataObject) -> None:
+    at, length = data.draw(st.integers(0, len(xml))), data.draw(st.integers(0, 30))
+    with suppress(InvalidInput):
+        define(xml[:at] + data.draw(st.text(max_size=12)) + xml[at + length :])
+
+
+# There and back.
+
+
+def test_a_dump_is_whole_and_says_nothing_that_is_ignored() -> None:
+    xml = dump_network("web", NetworkSpec(mode="nat", subnets=("10.1.0.1/24",)))
+    assert f"<uuid>{network_uuid('web', NetworkSpec(mode='isolated'))}</uuid>" in xml
+    assert "<mac address=" in xml
+    assert define(xml).warnings == ()
+
+
+def test_a_network_of_a_host_is_fleetswitchs_own() -> None:
+    xml = host_network_xml("blue", UUID, "br-int", ["web"], "default", "fleet-1")
+    assert "itself keeps on its hosts" in refusals(xml)["network/metadata"]
+
+
+VLANS = st.integers(1, 4094)
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,9}", fullmatch=True)
+
+
+@st.composite
+def portgroups(draw: st.DrawFn, physical: bool) -> PortGroup:
+    fields: dict[str, Any] = {}
+    kinds = ["none", "isolated", "private", "vepa", "passthrough"] if physical else ["none", "isolated"]
+    fields["isolation"] = isolation = draw(st.sampled_from(kinds))
+    if isolation != "passthrough":
+        match draw(st.sampled_from(["nothing", "access", "trunk", "native"])):
+            case "access":
+                fields["vlan"] = draw(VLANS)
+            case "trunk":
+                fields["trunk"] = draw(st.lists(VLANS, min_size=1, max_size=5, unique=True))
+            case "native":
+                fields["trunk"] = draw(st.lists(VLANS, min_size=1, max_size=5, unique=True))
+                fields["native"] = draw(st.sampled_from(fields["trunk"]) | VLANS)
+                fields["native_mode"] = draw(st.sampled_from(["tagged", "untagged"]))
+        fields["filters"] = draw(st.sampled_from([None, [], ["be-router", "no-other-l2-traffic"]]))
+    if isolation == "none" and draw(st.booleans()):
+        fields |= {"learning": True, "max_macs": draw(st.none() | st.integers(1, 4096))}
+    return PortGroup(**fields)
+
+
+@st.composite
+def addresses(draw: st.DrawFn) -> dict[str, Any]:
+    """Subnets, each with ranges and reservations of its own."""
+    found: dict[str, Any] = {"subnets": [], "gateway_mac": draw(st.none() | st.just("52:54:00:99:00:01"))}
+    ranges, hosts = [], []
+    for number in draw(st.lists(st.integers(0, 200), min_size=1, max_size=3, unique=True)):
+        found["subnets"].append(f"10.{number}.0.{draw(st.integers(1, 9))}/24")
+        if draw(st.booleans()):
+            ranges.append([f"10.{number}.0.100", f"10.{number}.0.120"])
+        if draw(st.booleans()):
+            name = draw(st.none() | st.just(f"host-{number}"))
+            hosts.append({"mac": f"52:54:00:00:00:{number:02x}", "ip": f"10.{number}.0.50", "name": name})
+    if draw(st.booleans()):
+        found["subnets"].append("fd00::1/64")
+    if draw(st.booleans()):
+        found["dhcp"] = {
+            "range": ranges,
+            "hosts": hosts,
+            "lease": draw(st.sampled_from([120, 3600, 7200, 2**31])),
+            "domain": draw(st.none() | st.just("example.org")),
+            "dns": draw(st.sampled_from([[], ["10.0.0.53"], ["10.0.0.53", "192.0.2.1"]])),
+        }
+    return found
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> NetworkSpec:
+    mode = draw(st.sampled_from(["isolated", "nat", "bridge"]))
+    names = st.sampled_from(["default", "a", "web", "db.1"])
+    fields: dict[str, Any] = {
+        "mode": mode,
+        "vlan": draw(st.none() | VLANS),
+        "mtu": draw(st.none() | st.integers(576, 65535)),
+        "uuid": draw(st.none() | st.just(UUID)),
+        "portgroups": draw(st.dictionaries(names, portgroups(mode == "bridge"), max_size=4)),
+    }
+    if mode == "bridge":
+        fields["physical_network"] = "physnet-1"
+    else:
+        fields["span"] = draw(st.sampled_from(["fleet", "host"]))
+    if mode == "nat" or (mode == "isolated" and draw(st.booleans())):
+        fields |= draw(addresses())
+    return NetworkSpec(**fields)
+
+
+def meaning(spec: NetworkSpec) -> NetworkSpec:
+    """A native VLAN is of its trunk, whether it is listed there or not."""
+    groups = {
+        name: group
+        if group.native is None or group.native in group.trunk
+        else group.model_copy(update={"trunk": (*group.trunk, group.native)})
+        for name, group in spec.portgroups.items()
+    }
+    return spec.model_copy(update={"portgroups": groups})
+
+
+@settings(max_examples=300, deadline=None)
+@given(NAMES, specs())
+def test_what_is_dumped_is_defined_as_the_same(name: str, spec: NetworkSpec) -> None:
+    xml = dump_network(name, spec)
+    definition = define(xml)
+    assert (definition.document.name, definition.document.spec) == (name, meaning(spec))
+    again = dump_network(name, meaning(spec))
+    assert again == xml
+
+
+@settings(max_examples=15, deadline=None)
+@given(NAMES, specs())
+def test_libvirts_schema_takes_what_is_dumped(name: str, spec: NetworkSpec) -> None:
+    assert check_schema(dump_network(name, spec)).refusal == ""
+
+
+def test_the_schemas_word_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_schema(DEFAULT) == SchemaAnswer()
+    assert check_schema(network("<foo/>")).refusal.endswith("Element network has extra content: foo")
+    assert "Premature end" in check_schema("<network>").refusal
+    monkeypatch.setattr("topology.network_schema._PROGRAM", tmp_path / "none")
+    assert "libvirt could not be asked" in check_schema(DEFAULT).unchecked

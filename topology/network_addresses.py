@@ -1,0 +1,118 @@
+"""The addresses in a network's XML: its subnets, and what its DHCP server hands out."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any
+from xml.etree.ElementTree import Element
+
+from controller.errors import Problem
+from controller.model.subnet import DEFAULT_LEASE_SECONDS
+from topology.network_findings import Findings
+from topology.network_rules import DNSMASQ
+from topology.xml_reader import shown
+
+_UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
+_DNS_OPTIONS = ("dhcp-option=6,", "dhcp-option=option:dns-server,")
+_WITHOUT_DHCP = "there is no DHCP here to tell guests of it"
+
+
+def read_subnet(found: Findings, ip: Element) -> str | None:
+    text = ip.get("address", "")
+    try:
+        address = ipaddress.ip_address(text)
+        prefix = ip.get("netmask") or ip.get("prefix") or str(_usual_prefix(address))
+        interface = ipaddress.ip_interface(f"{address}/{prefix}")
+    except ValueError:
+        told = " ".join(f"{name}={shown(value)!r}" for name, value in ip.items())
+        found.refuse("ip", f"{told or 'nothing'} is no address with the size of its subnet",
+                     "write address='10.10.10.1' prefix='24'")  # fmt: skip
+        return None
+    if ip.get("family", f"ipv{address.version}") != f"ipv{address.version}":
+        found.refuse("ip@family", f"{shown(ip.get('family', ''))!r} is not that of {address}", "leave it out")
+    if address == interface.network.network_address:
+        found.refuse("ip@address", f"{address} is the subnet itself, and no gateway's", "write the gateway's address")
+    if address.version == 6:
+        found.warnings.append(Problem("network/ip", f"{address}: nobody advertises it to guests yet; give them IPv6 "
+                                     "addresses and routes by hand"))  # fmt: skip
+        if ip.find("dhcp") is not None:
+            found.refuse("ip/dhcp", "DHCPv6 is not served here yet", "leave it out")
+    return interface.with_prefixlen
+
+
+def read_dhcp(found: Findings, root: Element, extra: Element | None) -> Iterator[tuple[str, Any]]:
+    sections = root.findall("ip/dhcp")
+    domain, dns = root.find("domain"), list(_name_servers(found, root))
+    if not sections:
+        if domain is not None:
+            found.ignore("domain@name", _WITHOUT_DHCP)
+        if dns:
+            found.ignore("dnsmasq:options/dnsmasq:option@value", _WITHOUT_DHCP)
+        return
+    served = root.find("dns")
+    if served is None or served.get("enable") != "no":
+        told = f"guests are told of {', '.join(dns)}" if dns else "guests are told of no name server"
+        found.warnings.append(Problem("network/dns", f"no name server answers at the gateway yet: {told}",
+                                     "<dnsmasq:option value='dhcp-option=6,ADDRESS'/> tells them of one"))  # fmt: skip
+    ranges = [[one.get("start", ""), one.get("end", "")] for each in sections for one in each.findall("range")]
+    hosts = [_host(found, one) for each in sections for one in each.findall("host")]
+    dhcp: dict[str, Any] = {"range": ranges, "hosts": hosts, "dns": dns}
+    if (lease := _lease(found, sections, extra)) is not None:
+        dhcp["lease"] = lease
+    if domain is not None:
+        dhcp["domain"] = domain.get("name")
+    yield "dhcp", dhcp
+
+
+def _host(found: Findings, host: Element) -> Mapping[str, str]:
+    if host.get("mac") is None or host.get("ip") is None:
+        named = " ".join(f"{name}={shown(value)!r}" for name, value in host.items())
+        found.refuse("ip/dhcp/host", f"{named or 'nothing'}: a reservation is of a MAC and an address here",
+                     "write mac and ip")  # fmt: skip
+    return {name: host.get(name, "") for name in ("mac", "ip", "name") if host.get(name) is not None}
+
+
+def _lease(found: Findings, sections: list[Element], extra: Element | None) -> int | None:
+    """Seconds. A reservation without one has that of the range (dnsmasq(8), --dhcp-host)."""
+    ranges = [one for each in sections for one in each.findall("range")]
+    leases = {_seconds(found, one.find("lease")) for one in ranges}
+    leases |= {_seconds(found, lease) for each in sections for lease in each.findall("host/lease")}
+    if len(leases) > 1:
+        told = ", ".join(sorted(f"{seconds} s" for seconds in leases))
+        found.refuse("ip/dhcp/range/lease", f"{told}: a network has one lease time", "write the same everywhere")
+    if not leases and extra is not None and extra.get("lease") is not None:
+        return found.count(extra, "lease", "metadata")
+    return next(iter(leases), None)
+
+
+def _seconds(found: Findings, lease: Element | None) -> int:
+    if lease is None:
+        return DEFAULT_LEASE_SECONDS
+    unit = lease.get("unit", "minutes")
+    expiry = found.count(lease, "expiry", "ip/dhcp/range/lease@expiry")
+    if unit not in _UNITS:
+        found.refuse("ip/dhcp/range/lease@unit", f"{shown(unit)!r} is no unit", f"one of: {', '.join(_UNITS)}")
+    if expiry == 0:
+        found.refuse("ip/dhcp/range/lease@expiry", "'0': a lease without end never comes back",
+                     "write how long, such as expiry='365' unit='hours'")  # fmt: skip
+    return (expiry or 1) * _UNITS.get(unit, 1)
+
+
+def _name_servers(found: Findings, root: Element) -> Iterator[str]:
+    for option in root.findall(f"{{{DNSMASQ}}}options/{{{DNSMASQ}}}option"):
+        value = option.get("value", "")
+        start = next((known for known in _DNS_OPTIONS if value.startswith(known)), None)
+        if start is None:
+            found.refuse("dnsmasq:options/dnsmasq:option@value", f"{shown(value)!r}: no dnsmasq runs here",
+                         "leave it out; dhcp-option=6,ADDRESS is understood")  # fmt: skip
+        else:
+            yield from value.removeprefix(start).split(",")
+
+
+def _usual_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
+    """What libvirt takes where the XML says nothing (virSocketAddrGetIPPrefix): the class's, 64 for IPv6."""
+    if address.version == 6:
+        return 64
+    first = int(address) >> 24
+    return 8 if first < 128 else 16 if first < 192 else 24

@@ -1,0 +1,138 @@
+"""A Network as libvirt's network XML: what ``net define`` made of a file, given back in one order.
+
+What libvirt has no words for (where a network spans, filters, some isolations) stands in ``<metadata>`` under
+fleetswitch's own namespace, which libvirt carries along.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
+
+from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, PortGroup, network_gateway_mac, network_uuid
+from controller.model.subnet import DEFAULT_LEASE_SECONDS, Dhcp
+from topology.network_definition import SPEC, SPEC_PORTGROUP
+from topology.network_rules import DNSMASQ
+
+register_namespace("dnsmasq", DNSMASQ)
+
+
+def dump_network(name: str, spec: NetworkSpec) -> str:
+    """The ``<network>``, UUID and gateway's MAC included. ``parse_network_definition`` reads it as the same Network."""
+    network = Element("network")
+    SubElement(network, "name").text = name
+    SubElement(network, "uuid").text = network_uuid(name, spec)
+    all_isolated = all(group.isolation == "isolated" for group in _groups(spec).values())
+    _metadata(network, spec, all_isolated)
+    if spec.mode != "isolated":
+        forward = SubElement(network, "forward", mode=spec.mode)
+        if spec.physical_network is not None:
+            forward.set("dev", spec.physical_network)
+    if spec.mtu is not None:
+        SubElement(network, "mtu", size=str(spec.mtu))
+    if spec.subnets:
+        SubElement(network, "mac", address=network_gateway_mac(name, spec))
+    if spec.dhcp is not None:
+        if spec.dhcp.domain is not None:
+            SubElement(network, "domain", name=spec.dhcp.domain)
+        SubElement(network, "dns", enable="no")
+    if spec.vlan is not None:
+        _tag(SubElement(network, "vlan"), spec.vlan)
+    if all_isolated:
+        SubElement(network, "port", isolated="yes")
+    for group_name in spec.portgroup_names():
+        if group_name in spec.portgroups:
+            _portgroup(network, group_name, spec.portgroups[group_name])
+    _addresses(network, spec)
+    if spec.dhcp is not None and spec.dhcp.dns:
+        options = SubElement(network, f"{{{DNSMASQ}}}options")
+        SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=6,{','.join(spec.dhcp.dns)}")
+    indent(network)
+    return tostring(network, encoding="unicode") + "\n"
+
+
+def _groups(spec: NetworkSpec) -> dict[str, PortGroup]:
+    """Those that vNICs can have: ``default`` too, whether it is written or not."""
+    return {DEFAULT_PORTGROUP: PortGroup(), **spec.portgroups}
+
+
+def _metadata(network: Element, spec: NetworkSpec, all_isolated: bool) -> None:
+    extra = Element(SPEC)
+    if spec.span != "fleet":
+        extra.set("span", spec.span)
+    if spec.dhcp is not None and not spec.dhcp.range and not spec.dhcp.hosts and _has_own_lease(spec.dhcp):
+        extra.set("lease", str(spec.dhcp.lease))
+    for name, group in spec.portgroups.items():
+        said = {}
+        if group.isolation != "none" and not all_isolated:
+            said["isolation"] = str(group.isolation)
+        if group.max_macs is not None:
+            said["max_macs"] = str(group.max_macs)
+        if group.filters is not None:
+            said["filters"] = " ".join(group.filters)
+        if said:
+            SubElement(extra, SPEC_PORTGROUP, attrib={"name": name, **said})
+    if extra.items() or len(extra):
+        SubElement(network, "metadata").append(extra)
+
+
+def _portgroup(network: Element, name: str, group: PortGroup) -> None:
+    element = SubElement(network, "portgroup", name=name)
+    if name == DEFAULT_PORTGROUP:
+        element.set("default", "yes")
+    if group.learning:
+        element.set("trustGuestRxFilters", "yes")
+    SubElement(element, "virtualport", type="openvswitch")
+    if group.vlan is not None:
+        _tag(SubElement(element, "vlan"), group.vlan)
+    if group.trunk:
+        vlan = SubElement(element, "vlan", trunk="yes")
+        outside = (group.native,) if group.native is not None and group.native not in group.trunk else ()
+        for number in (*group.trunk, *outside):
+            tag = _tag(vlan, number)
+            if number == group.native:
+                tag.set("nativeMode", group.native_mode)
+
+
+def _tag(vlan: Element, number: int) -> Element:
+    return SubElement(vlan, "tag", id=str(number))
+
+
+def _addresses(network: Element, spec: NetworkSpec) -> None:
+    """What the DHCP server hands out stands below the subnet that it is of."""
+    untold = spec.dhcp
+    for subnet in map(ipaddress.ip_interface, spec.subnets):
+        ip = SubElement(network, "ip", family=f"ipv{subnet.version}", address=str(subnet.ip),
+                        prefix=str(subnet.network.prefixlen))  # fmt: skip
+        if spec.dhcp is None or not isinstance(subnet, ipaddress.IPv4Interface):
+            continue
+        if untold is not None or _is_of(subnet, spec.dhcp):
+            _dhcp(ip, subnet, spec.dhcp)
+        untold = None
+
+
+def _is_of(subnet: ipaddress.IPv4Interface, dhcp: Dhcp) -> bool:
+    starts = (*(low for low, _ in dhcp.range), *(host.ip for host in dhcp.hosts))
+    return any(ipaddress.IPv4Address(start) in subnet.network for start in starts)
+
+
+def _dhcp(ip: Element, subnet: ipaddress.IPv4Interface, dhcp: Dhcp) -> None:
+    section = SubElement(ip, "dhcp")
+    for low, high in dhcp.range:
+        if ipaddress.IPv4Address(low) in subnet.network:
+            _lease(SubElement(section, "range", start=low, end=high), dhcp)
+    for host in dhcp.hosts:
+        if ipaddress.IPv4Address(host.ip) in subnet.network:
+            element = SubElement(section, "host", mac=host.mac, ip=host.ip)
+            if host.name is not None:
+                element.set("name", host.name)
+            _lease(element, dhcp)
+
+
+def _lease(element: Element, dhcp: Dhcp) -> None:
+    if _has_own_lease(dhcp):
+        SubElement(element, "lease", expiry=str(dhcp.lease), unit="seconds")
+
+
+def _has_own_lease(dhcp: Dhcp) -> bool:
+    return dhcp.lease != DEFAULT_LEASE_SECONDS

@@ -1,0 +1,247 @@
+"""Every element and attribute of libvirt's network XML, and what becomes of it here: one table.
+
+Source: libvirt's formatnetwork page, and the schemas network.rng and networkcommon.rng of libvirt 9.0.0. Paths are
+below ``<network>``: ``forward/nat/port@start`` is the attribute ``start`` of ``<forward><nat><port>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["taken", "ignored", "refused"]
+
+DNSMASQ = "http://libvirt.org/schemas/network/dnsmasq/1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What becomes of an element or attribute.
+
+    ``about`` says what it is here when it is taken, and the reason when not. ``neutral`` are values that say only what
+    holds anyway: no word is lost about them. For an element these are the attributes that it may have all of.
+    """
+
+    verdict: Verdict
+    about: str
+    remedy: str = ""
+    neutral: tuple[str, ...] = ()
+    default: Mapping[str, str] = field(default_factory=dict)
+    many: bool = False
+    """Whether an element may stand there several times."""
+
+
+def _taken(about: str = "", *neutral: str, many: bool = False) -> Rule:
+    return Rule("taken", about, neutral=neutral, many=many)
+
+
+def _ignored(about: str, *neutral: str) -> Rule:
+    return Rule("ignored", about, neutral=neutral)
+
+
+def _refused(about: str, remedy: str, *neutral: str, many: bool = False) -> Rule:
+    return Rule("refused", about, remedy, neutral, many=many)
+
+
+_NO_DNS = "no DNS is served on networks here yet"
+_NO_RATES = "rates are not limited here yet"
+_NO_POOL = "frames of macvtap and SR-IOV never meet Open vSwitch"
+_SET_BY_US = "fleetswitch itself sets it, to NETWORK:PORTGROUP"
+_OTHER_SWITCH = "belongs to another kind of switch than Open vSwitch"
+_LEAVE_OUT = "leave it out"
+
+
+def _virtualport() -> Iterator[tuple[str, Rule]]:
+    yield "virtualport", _taken("a port of Open vSwitch, which every vNIC here has")
+    yield "virtualport@type", _taken("`openvswitch`; 802.1Qbg, 802.1Qbh and midonet are refused", "openvswitch")
+    yield "virtualport/parameters", _taken()
+    yield "virtualport/parameters@profileid", _ignored(_SET_BY_US)
+    yield (
+        "virtualport/parameters@interfaceid",
+        _refused("would be shared by all vNICs", "leave it out, or give it to one guest's interface"),
+    )
+    for name in ("managerid", "typeid", "typeidversion", "instanceid"):
+        yield f"virtualport/parameters@{name}", _refused(_OTHER_SWITCH, _LEAVE_OUT)
+
+
+def _vlan(what: str) -> Iterator[tuple[str, Rule]]:
+    yield "vlan", _taken(what)
+    yield "vlan/tag", _taken(many=True)
+    yield "vlan/tag@id", _taken("1 to 4094")
+
+
+def _trunk() -> Iterator[tuple[str, Rule]]:
+    yield "vlan@trunk", _taken("`trunk`", "yes")
+    yield "vlan/tag@nativeMode", _taken("`native` and `native_mode`; of a trunk only")
+
+
+def _bandwidth() -> Iterator[tuple[str, Rule]]:
+    yield "bandwidth", _refused(_NO_RATES, _LEAVE_OUT)
+    yield "bandwidth@classID", _refused(_NO_RATES, _LEAVE_OUT)
+    for way in ("inbound", "outbound"):
+        yield f"bandwidth/{way}", _refused(_NO_RATES, _LEAVE_OUT)
+        for name in ("average", "peak", "burst", "floor"):
+            yield f"bandwidth/{way}@{name}", _refused(_NO_RATES, _LEAVE_OUT)
+
+
+def _network() -> Iterator[tuple[str, Rule]]:
+    yield "@connections", _ignored("counts vNICs at the moment when libvirt wrote it", "0")
+    yield "@ipv6", _ignored("guests of one network always exchange IPv6", "yes")
+    yield (
+        "@trustGuestRxFilters",
+        _refused("a network as a whole does not trust its guests", "write it at the portgroups that may", "no"),
+    )
+    yield "name", _taken("the Network's name")
+    yield "uuid", _taken("`uuid`")
+    yield "title", _ignored("is kept nowhere")
+    yield "description", _ignored("is kept nowhere")
+    yield "metadata", _taken("that of fleetswitch's own namespace; others' is ignored")
+    yield "bridge", _taken()
+    yield "bridge@name", _ignored("a network here has no bridge of its own on a host")
+    yield "bridge@stp", _ignored("no loop is possible among hosts: frames from a tunnel go into no tunnel")
+    yield "bridge@delay", _ignored("ports forward at once", "0")
+    yield (
+        "bridge@zone",
+        _refused("firewalld does not see frames that Open vSwitch carries", "leave it out, or use filters"),
+    )
+    yield (
+        "bridge@macTableManager",
+        _ignored("fleetswitch always knows the MACs of its vNICs, as `libvirt` means it", "libvirt", "kernel"),
+    )
+    yield "mtu", _taken()
+    yield "mtu@size", _taken("`mtu`")
+    yield "mac", _taken()
+    yield "mac@address", _taken("`gateway_mac`; ignored without `<ip>`")
+    yield "domain", _taken()
+    yield "domain@name", _taken("`dhcp.domain`; ignored without `<dhcp>`")
+    yield "domain@localOnly", _ignored(_NO_DNS, "no")
+    yield "port", _taken()
+    yield "port@isolated", _taken("`isolation: isolated` of every portgroup", "no")
+    yield from _vlan("`vlan`; of one VLAN")
+    for path in ("vlan@trunk", "vlan/tag@nativeMode"):
+        yield path, _refused("a network as a whole is no trunk", "write the trunk in its portgroups")
+    yield from _virtualport()
+    yield from _bandwidth()
+    yield "portgroup", _taken("`portgroups`", many=True)
+    yield "portgroup@name", _taken("the portgroup's name")
+    yield "portgroup@default", _taken("vNICs that name no portgroup are as this one: its copy is `default`", "no")
+    yield "portgroup@trustGuestRxFilters", _taken("`learning: true`", "no")
+    for part in (_vlan("`vlan`, or `trunk` of several VLANs"), _trunk(), _virtualport(), _bandwidth()):
+        for path, rule in part:
+            yield f"portgroup/{path}", rule
+    route = "static routes are not served here yet"
+    yield "route", _refused(route, "leave it out, and add the route in the guests", many=True)
+    for name in ("family", "address", "netmask", "prefix", "gateway", "metric"):
+        yield f"route@{name}", _refused(route, "leave it out, and add the route in the guests")
+    yield "dnsmasq:options", _taken()
+    yield "dnsmasq:options/dnsmasq:option", _taken(many=True)
+    yield (
+        "dnsmasq:options/dnsmasq:option@value",
+        _taken("`dhcp-option=6,ADDRESS,…` is `dhcp.dns`; others are refused: no dnsmasq runs here"),
+    )
+
+
+def _forward() -> Iterator[tuple[str, Rule]]:
+    yield "forward", _taken("`mode`; `isolated` when it is absent")
+    yield "forward@mode", _taken("`nat` (also when absent) or `bridge`; the others are refused")
+    yield (
+        "forward@dev",
+        _taken("of `bridge`: `physical_network`, by its name; of `nat` refused: Host `external` says it"),
+    )
+    yield "forward@managed", _refused(_NO_POOL, _LEAVE_OUT, "no")
+    own = "use mode bridge, and name the physical network"
+    for element, names in (
+        ("interface", ("dev", "connections")),
+        ("address", ("type", "domain", "bus", "slot", "function", "multifunction", "connections")),
+        ("pf", ("dev",)),
+        ("driver", ("name",)),
+    ):
+        yield f"forward/{element}", _refused(_NO_POOL, own, many=True)
+        for name in names:
+            yield f"forward/{element}@{name}", _refused(_NO_POOL, own)
+    yield "forward/nat", _taken()
+    yield "forward/nat@ipv6", _refused("IPv6 is not translated here yet", "leave it out", "no")
+    pool, ports = "guests leave by their own host's external address", "write it as Host external, and leave it out"
+    yield "forward/nat/address", _refused(pool, ports)
+    yield "forward/nat/address@start", _refused(pool, ports)
+    yield "forward/nat/address@end", _refused(pool, ports)
+    ports = "source ports of translated connections are not limited here yet"
+    yield (
+        "forward/nat/port",
+        Rule("refused", ports, "leave it out, or write 1024 to 65535", default={"start": "1024", "end": "65535"}),
+    )
+    yield "forward/nat/port@start", _refused(ports, "1024", "1024")
+    yield "forward/nat/port@end", _refused(ports, "65535", "65535")
+
+
+def _dns() -> Iterator[tuple[str, Rule]]:
+    yield "dns", _taken("no name server answers at the gateway: a warning unless `enable='no'` stands there")
+    yield "dns@enable", _taken("`no` is so", "no", "yes")
+    yield "dns@forwardPlainNames", _ignored(_NO_DNS)
+    told = "tell guests of a name server: <dnsmasq:option value='dhcp-option=6,ADDRESS'/>"
+    for element, names in (
+        ("forwarder", ("addr", "domain")),
+        ("txt", ("name", "value")),
+        ("srv", ("service", "protocol", "domain", "target", "port", "priority", "weight")),
+        ("host", ("ip",)),
+    ):
+        remedy = told if element == "forwarder" else "keep the record in a name server of yours"
+        yield f"dns/{element}", _refused(_NO_DNS, remedy, many=True)
+        for name in names:
+            yield f"dns/{element}@{name}", _refused(_NO_DNS, remedy)
+    yield "dns/host/hostname", _refused(_NO_DNS, "keep the record in a name server of yours", many=True)
+
+
+def _ip() -> Iterator[tuple[str, Rule]]:
+    yield "ip", _taken("one of `subnets`, with the gateway's address", many=True)
+    yield "ip@address", _taken("the gateway's address, on every host")
+    yield "ip@netmask", _taken("the subnet's size")
+    yield "ip@prefix", _taken("the subnet's size; by the address's class when both are absent, 64 for IPv6")
+    yield "ip@family", _taken("as the address is", "ipv4", "ipv6")
+    yield "ip@localPtr", _ignored(_NO_DNS, "no")
+    yield "ip/tftp", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
+    yield "ip/tftp@root", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
+    yield "ip/dhcp", _taken("`dhcp`; of IPv4 only, DHCPv6 is refused")
+    yield "ip/dhcp/range", _taken("`dhcp.range`", many=True)
+    yield "ip/dhcp/range@start", _taken()
+    yield "ip/dhcp/range@end", _taken()
+    yield "ip/dhcp/host", _taken("`dhcp.hosts`", many=True)
+    yield "ip/dhcp/host@mac", _taken("`mac`; needed")
+    yield "ip/dhcp/host@id", _refused("clients are known by their MAC here", "write mac='52:54:00:…'")
+    yield "ip/dhcp/host@name", _taken("`name`")
+    yield "ip/dhcp/host@ip", _taken("`ip`")
+    for of in ("range", "host"):
+        yield f"ip/dhcp/{of}/lease", _taken("`dhcp.lease`: the same for all")
+        yield f"ip/dhcp/{of}/lease@expiry", _taken("2 minutes or more; 0, without end, is refused")
+        yield f"ip/dhcp/{of}/lease@unit", _taken("seconds, minutes (when absent) or hours")
+    bootp = "DHCP here says nothing of network boot yet"
+    yield "ip/dhcp/bootp", _refused(bootp, "leave it out, or boot from a disk")
+    yield "ip/dhcp/bootp@file", _refused(bootp, "leave it out, or boot from a disk")
+    yield "ip/dhcp/bootp@server", _refused(bootp, "leave it out, or boot from a disk")
+
+
+RULES: Mapping[str, Rule] = {
+    path: rule for part in (_network(), _forward(), _dns(), _ip()) for path, rule in part
+}  # fmt: skip
+
+MODES: Mapping[str, Rule] = {
+    "nat": _taken("`mode: nat`"),
+    "bridge": _taken("`mode: bridge`; `dev`, or --physical-network, names the physical network"),
+    "route": _refused("routed networks are not there yet", "use nat, or mode bridge on a physical network"),
+    "open": _refused("networks of mode open are not there yet", "use nat, or mode bridge on a physical network"),
+    "private": _refused(_NO_POOL, "use mode bridge, and YAML's isolation: private of a portgroup"),
+    "vepa": _refused(_NO_POOL, "use mode bridge, and YAML's isolation: vepa of a portgroup"),
+    "passthrough": _refused(_NO_POOL, "use mode bridge, and YAML's isolation: passthrough of a portgroup"),
+    "hostdev": _refused(_NO_POOL, "leave such guests on a libvirt network of their host"),
+}
+"""Of ``forward@mode``."""
+
+
+def page() -> str:
+    """The table as Markdown, for docs/features/network-xml.md."""
+    lines = ["| element or attribute | becomes | what, or why not | instead |", "|---|---|---|---|"]
+    named = [*((f"forward@mode={mode}", rule) for mode, rule in MODES.items()), *RULES.items()]
+    for path, rule in sorted(named, key=lambda item: (item[0].replace("@", "/ "), item[0])):
+        lines.append(f"| `{path}` | {rule.verdict} | {rule.about} | {rule.remedy.replace('<', '&lt;')} |")
+    return "\n".join(lines) + "\n"
