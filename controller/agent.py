@@ -92,6 +92,11 @@ class HostAgent:
         found = (net for net in self.libvirt.networks if net.live is not None and net.owned_by(self._owner))
         return frozenset(net.name for net in found if net.name not in refused)
 
+    def foreign_networks(self) -> tuple[NetworkOnHost, ...]:
+        """Networks of its libvirt, as last read, that are not ours."""
+        found = self.libvirt.networks if self.libvirt is not None else ()
+        return tuple(network for network in found if not network.owned_by(self._owner))
+
     async def respec(self, spec: HostSpec) -> None:
         """The operator changed the host: connect anew where the address is another one."""
         async with self._changing:

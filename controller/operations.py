@@ -19,6 +19,7 @@ from controller.api.operations import (
     Applied,
     Finding,
     Health,
+    HostNetwork,
     Listing,
     Outcome,
     Trouble,
@@ -28,7 +29,7 @@ from controller.api.operations import (
 from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
 from controller.doctor import examine
-from controller.errors import InvalidInput, Problem, no_such
+from controller.errors import HostError, InvalidInput, Problem, no_such
 from controller.fabric import outside_segment, segment_name
 from controller.history import EventFilter, Found, rfc3339
 from controller.lldp import shown
@@ -148,6 +149,26 @@ class FleetOperations(Whereabouts):
         """One such document. Raises NotFound."""
         plugged = Counter(status.host for status in self._desired.statuses.values())
         return self._document(self._row(kind, name), plugged)
+
+    async def network_xml(self, host: str, name: str) -> str:
+        """A network of a host's libvirt, as it is defined there. Raises NotFound, HostError."""
+        self._row("Host", host)
+        agent = self._coordinator.agents.get(host)
+        if agent is None or agent.libvirt is None:
+            raise HostError("no libvirt of it is known", where=f"Host {host}", remedy="add its field libvirt")
+        xml = await agent.libvirt.network_xml(name)
+        if xml is None:
+            raise no_such(f"network of {host}'s libvirt", name, (network.name for network in agent.libvirt.networks))
+        return xml
+
+    async def foreign_networks(self, name: str, uuid: str) -> builtins.list[HostNetwork]:
+        """Networks of hosts that have this name or UUID, and are none of fleetswitch's; as last read."""
+        return [
+            HostNetwork(host, network.name, network.uuid)
+            for host, agent in sorted(self._coordinator.agents.items())
+            for network in agent.foreign_networks()
+            if network.name == name or network.uuid == uuid
+        ]
 
     async def unknown_switches(self) -> builtins.list[UnknownSwitch]:
         """Who was turned away at the OpenFlow port, the latest first."""

@@ -94,11 +94,12 @@ def read_networks(conn: Any, host: str, beat: Beat) -> tuple[tuple[NetworkOnHost
 
 def _read(net: Any, host: str, active: bool, persistent: bool, autostart: bool) -> NetworkOnHost:
     live = parse_host_network(net.XMLDesc(0), host) if active else None
-    config = parse_host_network(_config_xml(net), host) if persistent else None
+    config = parse_host_network(config_xml(net), host) if persistent else None
     return NetworkOnHost(net.name(), net.UUIDString(), live, config, autostart)
 
 
-def _config_xml(net: Any) -> str:
+def config_xml(net: Any) -> str:
+    """A persistent network as it is defined. Raises libvirtError, UnicodeError."""
     try:
         return str(net.XMLDesc(libvirt.VIR_NETWORK_XML_INACTIVE))
     except libvirt.libvirtError as error:

@@ -17,7 +17,15 @@ import libvirt
 from controller.errors import LibvirtError
 from topology import libvirt_events as events
 from topology.domain_xml import DomainView, parse_domain
-from topology.host_networks import NetworkOnHost, NetworksReport, WantedNetwork, converge, read_networks, verify
+from topology.host_networks import (
+    NetworkOnHost,
+    NetworksReport,
+    WantedNetwork,
+    config_xml,
+    converge,
+    read_networks,
+    verify,
+)
 from topology.xml_reader import read_xml, shown, text_value
 
 log = logging.getLogger(__name__)
@@ -183,6 +191,20 @@ def list_networks(
     """Every network, and the errors of those whose XML makes no sense."""
     with refusals(f"host {host}", "cannot list its networks"):
         return read_networks(connection.conn, host, beat)
+
+
+def network_xml(connection: Connection, name: str, host: str) -> str | None:
+    """The XML of a network as it is defined, ours or anybody's; None when there is none of the name."""
+    where = f"host {host}, network {shown(name)}"
+    try:
+        network = connection.conn.networkLookupByName(name)
+        return config_xml(network) if network.isPersistent() else str(network.XMLDesc(0))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_NETWORK:
+            return None
+        raise refusal(error, where, "cannot read it") from None
+    except UnicodeError:  # of libvirt-python, which makes a str of what it got
+        raise LibvirtError("its XML is not UTF-8", where=where) from None
 
 
 def converge_networks(

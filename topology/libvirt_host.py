@@ -164,6 +164,12 @@ class LibvirtHost:
     async def info(self) -> calls.HostInfo:
         return await self._call("asking what it is", lambda connection, beat: calls.host_info(connection, self.name))
 
+    async def network_xml(self, name: str) -> str | None:
+        """A network of the host as it is defined there; None when there is none of that name. Raises LibvirtError."""
+        return await self._call(
+            f"reading network {name}", lambda connection, beat: calls.network_xml(connection, name, self.name)
+        )
+
     async def converge_networks(self, wanted: Sequence[WantedNetwork], owner_id: str) -> NetworksReport:
         """Brings the host's libvirt networks to ``wanted``, and keeps them there: events and the audit repair.
 

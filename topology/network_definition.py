@@ -18,7 +18,7 @@ from controller.model.subnet import gateway_mac
 from topology.domain_xml import parse_uuid
 from topology.network_addresses import read_dhcp, read_subnet
 from topology.network_findings import Findings
-from topology.network_rules import MODES, RULES
+from topology.network_rules import MODES
 from topology.network_xml import NAMESPACE
 from topology.xml_reader import read_xml, shown
 
@@ -36,11 +36,10 @@ _EXTRA = ("isolation", "max_macs", "filters")
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An element or attribute that the Network has now, with its values, and what it is there."""
+    """An element or attribute that the Network has now, by its path below ``<network>``, with its values."""
 
     where: str
     values: tuple[str, ...]
-    about: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +52,33 @@ class NetworkDefinition:
     warnings: tuple[Problem, ...]
 
 
-def parse_network_definition(xml: str, physical_network: str | None = None) -> NetworkDefinition:
+def read_network_xml(xml: str) -> Element:
+    """The tree of a ``<network>`` from anybody. Raises InvalidInput for what is none, is too large or has a DTD."""
+    try:
+        return read_xml(xml, "network", "network")
+    except LibvirtError as error:
+        raise InvalidInput([Problem("network", error.what, "write what virsh net-dumpxml prints")]) from None
+
+
+def as_new(root: Element, name: str | None) -> None:
+    """Make a network of some host one to be defined anew: that host's keeps its UUID, and its name if one is given."""
+    for element in root.findall("uuid"):
+        root.remove(element)
+    root.attrib.pop("connections", None)
+    found = root.find("name")
+    if name is not None and found is not None:
+        found.text = name
+
+
+def define_network(root: Element, physical_network: str | None = None) -> NetworkDefinition:
     """The Network that the XML describes; ``physical_network`` is that of one of mode bridge, if the XML names none.
 
     Raises InvalidInput with every element that cannot be honoured.
     """
-    try:
-        root = read_xml(xml, "network", "network")
-    except LibvirtError as error:
-        raise InvalidInput([Problem("network", error.what, "write what virsh net-dumpxml prints")]) from None
     reading = _Reading(root, physical_network)
     if reading.problems:
         raise InvalidInput(reading.problems)
-    taken = tuple(Taken(path, tuple(values), RULES[path].about) for path, values in reading.taken.items())
+    taken = tuple(Taken(path, tuple(values)) for path, values in reading.taken.items())
     return NetworkDefinition(reading.document(), reading.uuid, taken, tuple(reading.warnings))
 
 

@@ -18,7 +18,7 @@ register_namespace("dnsmasq", DNSMASQ)
 
 
 def dump_network(name: str, spec: NetworkSpec) -> str:
-    """The ``<network>``, UUID and gateway's MAC included. ``parse_network_definition`` reads it as the same Network."""
+    """The ``<network>``, UUID and gateway's MAC included. ``define_network`` reads it as the same Network."""
     network = Element("network")
     SubElement(network, "name").text = name
     SubElement(network, "uuid").text = network_uuid(name, spec)

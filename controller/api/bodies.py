@@ -22,6 +22,7 @@ MAX_DEPTH = 32
 
 JSON_TYPES = ("application/json",)
 YAML_TYPES = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
+XML_TYPES = ("application/xml", "text/xml")
 PLAIN = "text/plain"  # any web page may send it without asking: through the unix socket only
 
 
@@ -44,6 +45,12 @@ def read_document(kind: str, name: str) -> Document:
         given = ", ".join(f"{document.kind} {document.name}" for document in found[:8])
         raise InvalidInput([Problem("body", f"holds {given}", f"the path names {kind} {name}, and it alone")])
     return found[0]
+
+
+def read_xml_text() -> str:
+    """The XML of the current request, as it was sent. Raises Refused for another type, and for what is not UTF-8."""
+    _check_media(XML_TYPES)
+    return _text()
 
 
 def read_targets() -> list[tuple[str, str]]:

@@ -71,7 +71,9 @@ def _operation(endpoint: Endpoint) -> Json:
     }
     if endpoint.body:
         content = {"application/json": {"schema": _ref(endpoint.body)}}
-        if endpoint.body != "Targets":
+        if endpoint.body == "NetworkXml":
+            content = {"application/xml": {"schema": {"type": "string", "description": "a <network> of libvirt's"}}}
+        elif endpoint.body != "Targets":
             content["application/yaml"] = {"schema": {"type": "string", "description": "a stream of YAML documents"}}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
@@ -139,9 +141,20 @@ def _schemas() -> Json:
     schemas["Applied"] = _confirmation({"type": ["boolean", "null"], "description": "null: nobody waited"})
     schemas["Applied"]["properties"]["outcomes"] = {"type": "array", "items": _ref("Outcome")}
     schemas["Applied"]["required"].append("outcomes")
+    told = {"where": text, "what": text, "remedy": text}
+    defined = {
+        "taken": {"type": "array", "items": _object({"where": text, "values": {"type": "array", "items": text}})},
+        "warnings": {"type": "array", "items": _object(told)},
+        "unchecked": {"type": "string", "description": "why libvirt's schema was not asked; empty when it was"},
+    }
+    schemas["Defined"] = {
+        "type": "object",
+        "properties": schemas["Applied"]["properties"] | defined,
+        "required": [*schemas["Applied"]["required"], *defined],
+    }
     schemas["Problem"] = _object({
         "type": {"type": "string", "format": "uri"}, "title": text, "status": {"type": "integer"}, "detail": text,
-        "problems": {"type": "array", "items": _object({"where": text, "what": text, "remedy": text})},
+        "problems": {"type": "array", "items": _object(told)},
     })  # fmt: skip
     return schemas
 

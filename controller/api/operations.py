@@ -105,6 +105,15 @@ class Health:
     version: str
 
 
+@dataclass(frozen=True, slots=True)
+class HostNetwork:
+    """A libvirt network of one host that is none of fleetswitch's."""
+
+    host: str
+    name: str
+    uuid: str
+
+
 class Operations(Inspections, Protocol):
     """The controller as the face sees it. Every method runs on the controller's asyncio loop."""
 
@@ -137,6 +146,12 @@ class Operations(Inspections, Protocol):
 
     async def get(self, kind: str, name: str) -> dict[str, Any]:
         """One such document. Raises NotFound."""
+
+    async def network_xml(self, host: str, name: str) -> str:
+        """A network of a host's libvirt, as it is defined there. Raises NotFound, HostError."""
+
+    async def foreign_networks(self, name: str, uuid: str) -> builtins.list[HostNetwork]:
+        """Networks of hosts that have this name or UUID, and are none of fleetswitch's; as last read."""
 
     async def unknown_switches(self) -> builtins.list[UnknownSwitch]:
         """Who was turned away at the OpenFlow port, the latest first; at most some hundred."""

@@ -17,6 +17,7 @@ from flask.typing import ResponseReturnValue
 
 from controller.api import endpoints as e
 from controller.api.bodies import read_document, read_documents, read_targets
+from controller.api.definitions import DefinitionRoutes
 from controller.api.endpoints import PREFIX, Endpoint, plural
 from controller.api.guard import through
 from controller.api.operations import Applied, Listing, Operations, Unconfirmed
@@ -74,7 +75,8 @@ class Routes:
         doctor = Endpoint("GET", f"{PREFIX}/doctor", "doctor", "What is wrong, where, and what to type", self.doctor,
                           "Finding", listed=True, query=_DOCTOR, statuses=(200, 404))  # fmt: skip
         reading = ReadingRoutes(self._call, self._operations, self._place_to_wait)
-        return [*found, *reading.endpoints(), unknown, doctor]
+        definitions = DefinitionRoutes(self._call, self._operations, self._change)
+        return [*found, *definitions.endpoints(), *reading.endpoints(), unknown, doctor]
 
     def _of_kind(self, kind: str) -> list[Endpoint]:
         path = f"{PREFIX}/{plural(kind)}"
@@ -152,22 +154,24 @@ class Routes:
         found = [*map(flat, self._call(self._operations.doctor(given.pop("host", None))))]
         return page(select(found, given), query)
 
-    def _change(self, query: Query, change: Callable[[], Coroutine[Any, Any, Applied]]) -> ResponseReturnValue:
-        """Make a change and, when the client asked for it, wait for the switches.
+    def _change(
+        self, query: Query, change: Callable[[], Coroutine[Any, Any, Applied]], also: Mapping[str, Any] | None = None
+    ) -> ResponseReturnValue:
+        """Make a change and, when the client asked for it, wait for the switches. ``also`` stands in the answer too.
 
         200: confirmed, or a dry run; 202: stored, but nobody waited, or not every switch confirmed in time.
         """
         if query.flag("dry_run"):
-            return _applied(self._call(change()), _NOT_ASKED), HTTPStatus.OK
+            return _applied(self._call(change()), _NOT_ASKED, also), HTTPStatus.OK
         seconds = query.number("wait")
         if not seconds:
-            return _applied(_logged(self._call(change())), _NOT_ASKED), HTTPStatus.ACCEPTED
+            return _applied(_logged(self._call(change())), _NOT_ASKED, also), HTTPStatus.ACCEPTED
         with self._place_to_wait():  # before the change: a refusal must mean that nothing was done
             applied = _logged(self._call(change()))
             # Where nothing was changed, nothing that is wrong came with it.
             is_change = any(outcome.action != "unchanged" for outcome in applied.outcomes)
             answer = self._confirmation(applied.sequence, seconds, applied.sequence + (not is_change))
-        return _applied(applied, answer), _status(answer)
+        return _applied(applied, answer, also), _status(answer)
 
     def _confirmation(self, sequence: int, seconds: float, since: int) -> dict[str, Any]:
         missing = self._confirm(sequence, seconds, since)
@@ -207,9 +211,9 @@ def filters(kind: str) -> tuple[Parameter, ...]:
     return tuple(Parameter(name, "text", f"whose {name} is this") for name in names)
 
 
-def _applied(applied: Applied, confirmation: Mapping[str, Any]) -> Response:
+def _applied(applied: Applied, confirmation: Mapping[str, Any], also: Mapping[str, Any] | None = None) -> Response:
     outcomes = [asdict(outcome) for outcome in applied.outcomes]
-    return jsonify({"outcomes": outcomes, "sequence": applied.sequence, **confirmation})
+    return jsonify({"outcomes": outcomes, "sequence": applied.sequence, **confirmation, **(also or {})})
 
 
 def _status(confirmation: Mapping[str, Any]) -> HTTPStatus:

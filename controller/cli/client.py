@@ -28,6 +28,7 @@ from controller.errors import (
 DEFAULT_API = "unix:/run/fleetswitch/api.sock"
 PREFIX = "/api/v1"
 
+_XML = "application/xml"
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
 _LONGEST_WAIT = 600.0  # of one request, as the API has it
@@ -83,6 +84,11 @@ class Client:
     def post(self, path: str, body: Any, **query: Any) -> Any:
         """The answer to this JSON value."""
         return self._ask("POST", path, query, body)
+
+    def post_xml(self, path: str, xml: bytes, **query: Any) -> Any:
+        """The answer to this XML."""
+        patience = _ANSWER_SECONDS + float(query.get("wait") or 0)
+        return self._answer("POST", query, self._exchange("POST", _target(path, query), xml, patience, _XML))
 
     def delete(self, path: str, **query: Any) -> Any:
         """The answer to a deletion."""
@@ -148,7 +154,10 @@ class Client:
                 yield line.decode().rstrip("\n")
 
     def _ask(self, method: str, path: str, query: Mapping[str, Any], body: Any) -> Any:
-        status, data = self._send(method, path, query, body)
+        return self._answer(method, query, self._send(method, path, query, body))
+
+    def _answer(self, method: str, query: Mapping[str, Any], answer: tuple[int, bytes]) -> Any:
+        status, data = answer
         value = self._json(data)
         if status >= HTTPStatus.BAD_REQUEST:
             raise _error(status, value, is_change=method != "GET" or "wait" in query)
@@ -166,8 +175,10 @@ class Client:
         except ValueError:
             raise self._unreachable(f"what answers at {self._address} is no fleetswitch controller") from None
 
-    def _exchange(self, method: str, target: str, body: bytes | None, patience: float) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+    def _exchange(
+        self, method: str, target: str, body: bytes | None, patience: float, media: str = "application/json"
+    ) -> tuple[int, bytes]:
+        headers = {"Content-Type": media} if body is not None else {}
         with self._asking(method, target, body, headers, patience) as response:
             return response.status, response.read()
 

@@ -21,6 +21,7 @@ from controller.cli.events import events
 from controller.cli.flows import explain, flows
 from controller.cli.hook import host_hook
 from controller.cli.hosts import host_add, host_remove
+from controller.cli.net import net
 from controller.cli.output import print_error
 from controller.cli.reads import get, host, port
 from controller.cli.topology import topology
@@ -88,7 +89,7 @@ def completion(shell: str) -> None:
 
 
 SECTIONS: Mapping[str, Sequence[click.Command]] = {
-    "Begin": (up, host, apply),
+    "Begin": (up, host, apply, net),
     "See what there is": (get, describe, port, fdb, leases, topology),
     "See whether it is right": (doctor, events, top),
     "See why": (trace, flows, explain),

@@ -24,7 +24,17 @@ from controller.api.inspection import (
     TableWalk,
 )  # fmt: skip
 from controller.api.metrics import OBJECTS
-from controller.api.operations import Applied, Finding, Health, Listing, Outcome, Trouble, Unconfirmed, UnknownSwitch
+from controller.api.operations import (
+    Applied,
+    Finding,
+    Health,
+    HostNetwork,
+    Listing,
+    Outcome,
+    Trouble,
+    Unconfirmed,
+    UnknownSwitch,
+)
 from controller.api.server import ApiServer
 from controller.api.tracing import Question, Trace
 from controller.api.whereabouts import Counters, Fdb, FdbEntry, LeaseInfo, PortCounters, Unread
@@ -32,6 +42,7 @@ from controller.errors import Conflict, InvalidInput, NotFound, Problem
 from controller.history import EventFilter, Found, History
 from controller.model.documents import Document, dump_spec
 from controller.model.kinds import Fleet
+from controller.model.network import network_uuid
 from tests.graph.graph_fleets import FleetRows, links
 from topology.graph.nodes import Heard, Links
 from topology.graph.topology import Topology
@@ -62,6 +73,7 @@ class FakeFleet:
         self.hanging: set[str] = set()  # hosts whose flows are told when all is confirmed
         self.waits: list[tuple[int, float, int | None]] = []  # sequence, seconds, since
         self.ready = True
+        self.host_networks: dict[tuple[str, str], str] = {}  # of hosts' libvirts: host and name, XML
         self.graph = FleetRows()
         self.links: dict[str, Links] = {}
         self.heard: dict[str, dict[str, list[Heard]]] = {}  # by LLDP: host, physical network
@@ -199,6 +211,14 @@ class FakeFleet:
     async def meters(self, host: str) -> Any:
         return self.meter_rows
 
+    async def network_xml(self, host: str, name: str) -> str:
+        if (host, name) not in self.host_networks:
+            raise NotFound(f"there is no network of {host}'s libvirt {name}")
+        return self.host_networks[host, name]
+
+    async def foreign_networks(self, name: str, uuid: str) -> Any:
+        return [HostNetwork(host, other, VM) for host, other in self.host_networks if other == name]
+
     async def unknown_switches(self) -> Any:
         return self.unknown
 
@@ -235,7 +255,13 @@ class FakeFleet:
                       "strays": ["vnet9"], "not_understood": ["host kvm01, domain g: it has no MAC"],
                       "hook": {"version": 1, "refuses": True, "reason": ""}}  # fmt: skip
         if kind == "Network":
-            status = {"uuid": VM, "mtu": 1450, "segments": {"0": 17}, "hosts": ["kvm01"], "ports": 0}
+            status = {
+                "uuid": network_uuid(name, spec),
+                "mtu": 1450,
+                "segments": {"0": 17},
+                "hosts": ["kvm01"],
+                "ports": 0,
+            }
         return {"kind": kind, "name": name, **dump_spec(spec), "generation": generation, "status": status}
 
 

@@ -89,6 +89,17 @@ def test_networks_are_brought_to_what_is_wanted_and_others_left_alone(admin: lib
     run(test())
 
 
+def test_any_network_of_the_host_can_be_read_as_it_is_defined(admin: libvirt.virConnect) -> None:
+    async def test() -> None:
+        async with watched("kvm01", URI) as watch:
+            xml = await watch.host.network_xml("other")
+            assert xml is not None
+            assert "<bridge name='br9'/>" in xml
+            assert await watch.host.network_xml("nix") is None
+
+    run(test())
+
+
 def test_what_is_wanted_before_the_host_is_up_comes_with_the_connection(admin: libvirt.virConnect) -> None:
     async def test() -> None:
         watch = Watched("kvm01", URI)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controller.errors import InvalidInput
 from controller.model.documents import dump_spec
 from controller.model.network import NetworkSpec, PortGroup, network_uuid
-from topology.network_definition import NetworkDefinition, parse_network_definition
+from topology.network_definition import NetworkDefinition, as_new, define_network, read_network_xml
 from topology.network_dump import dump_network
 from topology.network_rules import RULES
 from topology.network_schema import SchemaAnswer, check_schema
@@ -72,7 +72,7 @@ INNER = """<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.
 
 
 def define(xml: str, physical_network: str | None = None) -> NetworkDefinition:
-    return parse_network_definition(xml, physical_network)
+    return define_network(read_network_xml(xml), physical_network)
 
 
 def spec_of(xml: str) -> dict[str, Any]:
@@ -278,6 +278,14 @@ def test_a_damaged_file_is_refused_or_read(xml: str, data: st.DataObject) -> Non
     at, length = data.draw(st.integers(0, len(xml))), data.draw(st.integers(0, 30))
     with suppress(InvalidInput):
         define(xml[:at] + data.draw(st.text(max_size=12)) + xml[at + length :])
+
+
+def test_a_network_of_a_host_under_another_name() -> None:
+    root = read_network_xml(DEFAULT)
+    as_new(root, "lab")
+    definition = define_network(root)
+    assert (definition.document.name, definition.uuid) == ("lab", None)
+    assert "network@connections" not in [warning.where for warning in definition.warnings]
 
 
 # There and back.

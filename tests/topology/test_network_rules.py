@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import pytest
 
 from controller.errors import InvalidInput, Problem
-from topology.network_definition import parse_network_definition
+from topology.network_definition import define_network, read_network_xml
 from topology.network_findings import Findings
 from topology.network_rules import DNSMASQ, MODES, RULES
 
@@ -88,7 +88,7 @@ def place(path: str) -> str:
 
 def problems(xml: str) -> list[Problem]:
     with pytest.raises(InvalidInput) as caught:
-        parse_network_definition(xml)
+        define_network(read_network_xml(xml))
     return list(caught.value.problems)
 
 
@@ -106,7 +106,7 @@ def test_what_is_refused_is_named_with_the_reason_and_what_to_do(path: str) -> N
 
 @pytest.mark.parametrize("path", [path for path, rule in RULES.items() if rule.verdict == "ignored"])
 def test_what_is_ignored_is_told_with_the_reason(path: str) -> None:
-    told = {problem.where: problem.what for problem in parse_network_definition(document(path)).warnings}
+    told = {problem.where: problem.what for problem in define_network(read_network_xml(document(path))).warnings}
     assert RULES[path].about in told[place(path)]
     assert told[place(path)].endswith("; ignored")
 
