@@ -99,7 +99,10 @@ def _network() -> Iterator[tuple[str, Rule]]:
     yield "metadata", _taken("that of fleetswitch's own namespace; others' is ignored")
     yield "bridge", _taken()
     yield "bridge@name", _ignored("a network here has no bridge of its own on a host")
-    yield "bridge@stp", _ignored("hosts speak no spanning tree: what comes from a tunnel goes into none, which makes no loop", "off")
+    yield (
+        "bridge@stp",
+        _ignored("hosts speak no spanning tree: what comes from a tunnel goes into none, which makes no loop", "off"),
+    )
     yield "bridge@delay", _ignored("ports forward at once", "0")
     yield (
         "bridge@zone",
