@@ -41,7 +41,7 @@ def read_subnet(found: Findings, ip: Element) -> str | None:
     return interface.with_prefixlen
 
 
-def read_dhcp(found: Findings, root: Element, extra: Element | None) -> Iterator[tuple[str, Any]]:
+def read_dhcp(found: Findings, root: Element) -> Iterator[tuple[str, Any]]:
     sections = root.findall("ip/dhcp")
     domain, dns = root.find("domain"), list(_name_servers(found, root))
     if not sections:
@@ -58,7 +58,7 @@ def read_dhcp(found: Findings, root: Element, extra: Element | None) -> Iterator
     ranges = [[one.get("start", ""), one.get("end", "")] for each in sections for one in each.findall("range")]
     hosts = [_host(found, one) for each in sections for one in each.findall("host")]
     dhcp: dict[str, Any] = {"range": ranges, "hosts": hosts, "dns": dns}
-    if (lease := _lease(found, sections, extra)) is not None:
+    if (lease := _lease(found, sections)) is not None:
         dhcp["lease"] = lease
     if domain is not None:
         dhcp["domain"] = domain.get("name")
@@ -73,7 +73,7 @@ def _host(found: Findings, host: Element) -> Mapping[str, str]:
     return {name: host.get(name, "") for name in ("mac", "ip", "name") if host.get(name) is not None}
 
 
-def _lease(found: Findings, sections: list[Element], extra: Element | None) -> int | None:
+def _lease(found: Findings, sections: list[Element]) -> int | None:
     """Seconds. A reservation without one has that of the range (dnsmasq(8), --dhcp-host)."""
     ranges = [one for each in sections for one in each.findall("range")]
     leases = {_seconds(found, one.find("lease")) for one in ranges}
@@ -81,8 +81,6 @@ def _lease(found: Findings, sections: list[Element], extra: Element | None) -> i
     if len(leases) > 1:
         told = ", ".join(sorted(f"{seconds} s" for seconds in leases))
         found.refuse("ip/dhcp/range/lease", f"{told}: a network has one lease time", "write the same everywhere")
-    if not leases and extra is not None and extra.get("lease") is not None:
-        return found.count(extra, "lease", "metadata")
     return next(iter(leases), None)
 
 

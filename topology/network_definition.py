@@ -6,7 +6,8 @@ is made of those that are taken. What is refused is refused with all the rest; n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -16,6 +17,7 @@ from controller.model.documents import Document, load_objects
 from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, network_uuid
 from controller.model.subnet import gateway_mac
 from topology.domain_xml import parse_uuid
+from topology.merge_patch import patched
 from topology.network_addresses import read_dhcp, read_subnet
 from topology.network_findings import Findings
 from topology.network_rules import MODES
@@ -23,15 +25,11 @@ from topology.network_xml import NAMESPACE
 from topology.xml_reader import read_xml, shown
 
 SPEC = f"{{{NAMESPACE}}}spec"
-"""In ``<metadata>``: what a Network says and libvirt has no words for."""
-SPEC_PORTGROUP = f"{{{NAMESPACE}}}portgroup"
+"""In ``<metadata>``: a JSON merge patch (RFC 7396), with what a Network says and libvirt has no words for."""
 
 _OWNER = f"{{{NAMESPACE}}}net"
 _NO_BRIDGE = "a network of mode bridge is on a physical network, to which hosts have uplinks"
 _NAME_IT = "name it: --physical-network NAME, or <forward mode='bridge' dev='NAME'/>"
-
-# What a portgroup has in the metadata, by the name of its field.
-_EXTRA = ("isolation", "max_macs", "filters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +89,8 @@ class _Reading(Findings):
         self._name = (root.findtext("name") or "").strip()
         self.judge(root)
         self._fields = dict(self._read(root, physical_network))
+        if (extra := root.find(f"metadata/{SPEC}")) is not None:
+            self._fields = patched(self._fields, self._said_beside(extra))
 
     def document(self) -> Document:
         """By the model that everything goes through. Raises InvalidInput."""
@@ -105,27 +105,24 @@ class _Reading(Findings):
         for other in root.findall("metadata/*"):
             if other is not extra:
                 self.warnings.append(Problem("network/metadata", f"<{shown(other.tag)}> is another program's; ignored"))
-        if extra is not None:
-            self._own_metadata(extra)
         yield from self._uuid(root.findtext("uuid"))
         yield from self._forward(root.find("forward"), physical_network)
         yield from self._numbers(root)
-        yield from self._portgroups(root, extra)
+        yield from self._portgroups(root)
         subnets = [subnet for ip in root.findall("ip") if (subnet := read_subnet(self, ip)) is not None]
         yield "subnets", subnets
-        yield from read_dhcp(self, root, extra)
-        if extra is not None and (span := extra.get("span")) is not None:
-            yield "span", span
+        yield from read_dhcp(self, root)
 
-    def _own_metadata(self, extra: Element) -> None:
-        """Of fleetswitch's own element everything must be known; what it says goes through the model."""
-        unknown = [name for name, _ in extra.items() if name not in {"span", "lease"}]
-        for part in extra:
-            unknown += [part.tag] if part.tag != SPEC_PORTGROUP else []
-            unknown += [name for name, _ in part.items() if name not in {"name", *_EXTRA}]
-        if unknown:
-            self.refuse("metadata", f"{', '.join(map(shown, unknown))} is not known in fleetswitch's own element",
-                         "leave it out")  # fmt: skip
+    def _said_beside(self, extra: Element) -> Mapping[str, Any]:
+        """The patch in fleetswitch's own element; what it says goes through the model with the rest."""
+        try:
+            patch = json.loads(extra.text or "{}")
+        except (ValueError, RecursionError):
+            patch = None
+        if not isinstance(patch, dict) or extra.items() or len(extra):
+            self.refuse("metadata", "fleetswitch's own element holds no JSON object", "leave it out")
+            return {}
+        return patch
 
     def _uuid(self, text: str | None) -> Iterator[tuple[str, str]]:
         if text is None:
@@ -207,37 +204,30 @@ class _Reading(Findings):
 
     # Portgroups
 
-    def _portgroups(self, root: Element, extra: Element | None) -> Iterator[tuple[str, Any]]:
+    def _portgroups(self, root: Element) -> Iterator[tuple[str, Any]]:
         isolated = (port := root.find("port")) is not None and port.get("isolated") == "yes"
-        more = {one.get("name", ""): one for one in (extra if extra is not None else ())}
         groups: dict[str, dict[str, Any]] = {}
         defaults = []
         for element in root.findall("portgroup"):
             name = element.get("name", "")
             if name in groups:
                 self.refuse("portgroup", f"{shown(name)!r} stands there a second time", "keep one of them")
-            groups[name] = self._portgroup(element, more.pop(name, None))
+            groups[name] = self._portgroup(element)
             if element.get("default") == "yes":
                 defaults.append(name)
-        for name in more:
-            self.refuse("metadata", f"there is no portgroup {shown(name)!r}", "write the portgroup itself too")
         self._default(groups, defaults)
         if isolated:
             for name in {DEFAULT_PORTGROUP: None, **groups}:
                 groups.setdefault(name, {}).setdefault("isolation", "isolated")
         yield "portgroups", groups
 
-    def _portgroup(self, element: Element, more: Element | None) -> dict[str, Any]:
+    def _portgroup(self, element: Element) -> dict[str, Any]:
         where = f"portgroup {shown(element.get('name', ''))}/"
         self._virtualport(element, where)
         vlan = element.find("vlan")
         group = self._vlan(vlan, f"{where}vlan") if vlan is not None else {}
         if element.get("trustGuestRxFilters") == "yes":
             group["learning"] = True
-        for name in _EXTRA:
-            if more is None or (value := more.get(name)) is None:
-                continue
-            group[name] = value.split() if name == "filters" else value
         return group
 
     def _default(self, groups: dict[str, dict[str, Any]], defaults: list[str]) -> None:

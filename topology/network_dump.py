@@ -1,17 +1,21 @@
 """A Network as libvirt's network XML: what ``net define`` made of a file, given back in one order.
 
 What libvirt has no words for (where a network spans, filters, some isolations) stands in ``<metadata>`` under
-fleetswitch's own namespace, which libvirt carries along.
+fleetswitch's own namespace, which libvirt carries along: as the patch that makes the Network of what the rest says. It
+is found by reading the rest, so no field can be forgotten.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
 from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
 
+from controller.model.documents import dump_spec
 from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, PortGroup, network_gateway_mac, network_uuid
 from controller.model.subnet import DEFAULT_LEASE_SECONDS, Dhcp
-from topology.network_definition import SPEC, SPEC_PORTGROUP
+from topology.merge_patch import difference
+from topology.network_definition import SPEC, define_network
 from topology.network_rules import DNSMASQ
 
 register_namespace("dnsmasq", DNSMASQ)
@@ -22,8 +26,6 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
     network = Element("network")
     SubElement(network, "name").text = name
     SubElement(network, "uuid").text = network_uuid(name, spec)
-    all_isolated = all(group.isolation == "isolated" for group in _groups(spec).values())
-    _metadata(network, spec, all_isolated)
     if spec.mode != "isolated":
         forward = SubElement(network, "forward", mode=spec.mode)
         if spec.physical_network is not None:
@@ -38,7 +40,7 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
         SubElement(network, "dns", enable="no")
     if spec.vlan is not None:
         _tag(SubElement(network, "vlan"), spec.vlan)
-    if all_isolated:
+    if all(group.isolation == "isolated" for group in _groups(spec).values()):
         SubElement(network, "port", isolated="yes")
     for group_name in spec.portgroup_names():
         if group_name in spec.portgroups:
@@ -47,6 +49,8 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
     if spec.dhcp is not None and spec.dhcp.dns:
         options = SubElement(network, f"{{{DNSMASQ}}}options")
         SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=6,{','.join(spec.dhcp.dns)}")
+    if (metadata := _unsaid(network, spec)) is not None:
+        network.insert(2, metadata)  # behind name and uuid, as libvirt itself writes it
     indent(network)
     return tostring(network, encoding="unicode") + "\n"
 
@@ -56,24 +60,14 @@ def _groups(spec: NetworkSpec) -> dict[str, PortGroup]:
     return {DEFAULT_PORTGROUP: PortGroup(), **spec.portgroups}
 
 
-def _metadata(network: Element, spec: NetworkSpec, all_isolated: bool) -> None:
-    extra = Element(SPEC)
-    if spec.span != "fleet":
-        extra.set("span", spec.span)
-    if spec.dhcp is not None and not spec.dhcp.range and not spec.dhcp.hosts and _has_own_lease(spec.dhcp):
-        extra.set("lease", str(spec.dhcp.lease))
-    for name, group in spec.portgroups.items():
-        said = {}
-        if group.isolation != "none" and not all_isolated:
-            said["isolation"] = str(group.isolation)
-        if group.max_macs is not None:
-            said["max_macs"] = str(group.max_macs)
-        if group.filters is not None:
-            said["filters"] = " ".join(group.filters)
-        if said:
-            SubElement(extra, SPEC_PORTGROUP, attrib={"name": name, **said})
-    if extra.items() or len(extra):
-        SubElement(network, "metadata").append(extra)
+def _unsaid(network: Element, spec: NetworkSpec) -> Element | None:
+    """The ``<metadata>`` with what the rest of the XML does not say: whoever reads it back has the same Network."""
+    patch = difference(dump_spec(define_network(network).document.spec), dump_spec(spec))
+    if not patch:
+        return None
+    metadata = Element("metadata")
+    SubElement(metadata, SPEC).text = json.dumps(patch)
+    return metadata
 
 
 def _portgroup(network: Element, name: str, group: PortGroup) -> None:
