@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apps.classify import Classify
 from apps.dhcp import Dhcp
+from apps.dns import Dns
 from apps.external import External
 from apps.gateway import Gateway
 from apps.isolation import Isolation
@@ -22,7 +23,7 @@ from controller.pipeline.app import App
 
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
-    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Neighbours(), Routing(), Nat(),
-    External(), L2(), Overlay(),
+    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Neighbours(), Routing(),
+    Nat(), External(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

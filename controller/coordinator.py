@@ -152,6 +152,7 @@ class Coordinator:
 
     def _on_rows(self, changes: Sequence[Change]) -> None:
         changed = self.desired.take(changes)
+        self.services.changed(changes)
         leases = [change for change in changes if change.kind == LEASES]
         changes = [change for change in changes if change.kind != LEASES]
         specs = {(c.kind, c.name) for c in changes if (c.old and c.old.spec) != (c.new and c.new.spec)

@@ -383,7 +383,9 @@ def _network_view(name: str, rows: Rows) -> NetworkView | None:
 def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:
     if not spec.subnets:
         return None
-    return GatewayView(network_gateway_mac(name, spec), spec.subnets, spec.dhcp is not None, spec.mode == "nat")
+    return GatewayView(
+        network_gateway_mac(name, spec), spec.subnets, spec.dhcp is not None, spec.mode == "nat", spec.answers_dns
+    )
 
 
 class Reader:

@@ -39,12 +39,13 @@ class HostView:
 class GatewayView:
     """What a network's gateway is, the same on every host. ``addresses`` are with their prefix lengths, such as
     ``10.10.10.1/24``; ``dhcp`` says that DHCPv4 is answered, ``nat`` that guests reach the outside by their host's
-    external address."""
+    external address, ``dns`` that it is a name server."""
 
     mac: str
     addresses: tuple[str, ...]
     dhcp: bool
     nat: bool = False
+    dns: bool = False
 
     @property
     def ipv4(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ class Lease(BaseModel):
     mac: str
     port: str = Field(default="", description="the Port behind which the client is")
     name: str = Field(default="", description="what the client calls itself")
+    since: int = Field(default=0, description="when it got the address under this name, seconds since 1970")
     expires: int = Field(description="seconds since 1970")
     state: Literal["leased", "declined"] = "leased"
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from controller.model.dns import Dns
 from controller.model.fields import Address, Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
 from controller.model.guard import ELSEWHERE, FilterName, about_addresses, about_senders
 from controller.model.subnet import Dhcp, Subnet, gateway_mac
@@ -138,6 +139,9 @@ class NetworkSpec(Spec):
         default=None, description="of the gateway on every host; made from the name if absent"
     )
     dhcp: Dhcp | None = Field(default=None, description="what guests get by DHCP; nothing when absent")
+    dns: Dns | None = Field(
+        default=None, description="DNS at the gateway; when absent it answers for guests' names, and asks others"
+    )
 
     @model_validator(mode="after")
     def _subnets_fit(self) -> NetworkSpec:
@@ -153,6 +157,15 @@ class NetworkSpec(Spec):
         if self.dhcp is not None:
             for problem in self.dhcp.problems(self.subnets):
                 raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
+    def _dns_fits(self) -> NetworkSpec:
+        if self.dns is not None and self.dns.enable and not any("." in subnet for subnet in self.subnets):
+            raise ValueError("has dns without an IPv4 subnet, so no gateway to ask; add one to subnets, such as "
+                             "10.10.10.0/24")  # fmt: skip
+        if self.dns is not None and self.dns.local_only and self.dns_domain is None:
+            raise ValueError("has local_only in dns without a domain; add domain there")
         return self
 
     @model_validator(mode="after")
@@ -178,6 +191,17 @@ class NetworkSpec(Spec):
     def is_overlay(self) -> bool:
         """Whether it reaches from host to host through tunnels."""
         return self.mode != "bridge" and self.span == "fleet"
+
+    @property
+    def answers_dns(self) -> bool:
+        """Whether the gateway answers DNS."""
+        return any("." in subnet for subnet in self.subnets) and (self.dns is None or self.dns.enable)
+
+    @property
+    def dns_domain(self) -> str | None:
+        """The guests' DNS domain, in lower case."""
+        domain = (self.dns and self.dns.domain) or (self.dhcp and self.dhcp.domain)
+        return domain.lower() if domain else None
 
     @property
     def untagged_vlan(self) -> int:

@@ -25,7 +25,8 @@ _ALL_MACS, _ALL = "ff:ff:ff:ff:ff:ff", "255.255.255.255"
 @dataclass(frozen=True, slots=True)
 class Server:
     """What the server of one network says. ``mtu`` is bytes; ``router`` says whether guests are to send to the gateway
-    what is for elsewhere; ``names`` are those of reservations, by MAC."""
+    what is for elsewhere, ``answers_dns`` that the gateway is a name server, which they are told unless ``dns`` names
+    others; ``names`` are those of reservations, by MAC."""
 
     network: str
     mac: str
@@ -37,6 +38,7 @@ class Server:
     domain: str | None = None
     dns: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    answers_dns: bool = False
 
     def gateway_of(self, address: str) -> IPv4Interface | None:
         """The gateway in the address's subnet."""
@@ -90,8 +92,12 @@ def _grant(server: Server, book: Book, request: Request, port: str, now: float) 
     if server.gateway_of(address) is None or not may_have(server.pool, book, request.chaddr, address, now):
         return Answer(_reply(server, request, Kind.NAK, NOBODY))
     name = server.names.get(request.chaddr, request.host_name)
-    expires = int(now) + server.lease_seconds
-    lease = Lease(network=server.network, ip=address, mac=request.chaddr, port=port, name=name, expires=expires)
+    had = book.leases.get(address)
+    goes_on = had is not None and (had.mac, had.name) == (request.chaddr, name) and had.expires > now
+    lease = Lease(
+        network=server.network, ip=address, mac=request.chaddr, port=port, name=name,
+        since=had.since if had is not None and goes_on else int(now), expires=int(now) + server.lease_seconds,
+    )  # fmt: skip
     return Answer(_reply(server, request, Kind.ACK, address), lease)
 
 
@@ -144,8 +150,8 @@ def _told(server: Server, request: Request, gateway: IPv4Interface, *, lasts: bo
     yield Option.BROADCAST, gateway.network.broadcast_address.packed
     if server.router:
         yield Option.ROUTER, gateway.ip.packed
-    if server.dns:
-        yield Option.DNS, message.addresses(*server.dns)
+    if server.dns or server.answers_dns:
+        yield Option.DNS, message.addresses(*(server.dns or (str(gateway.ip),)))
     if server.domain:
         yield Option.DOMAIN_NAME, server.domain.encode("ascii")
     yield Option.MTU, server.mtu.to_bytes(2, "big")

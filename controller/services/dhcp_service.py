@@ -15,12 +15,9 @@ from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.lease import Lease, lease_row
 from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.subnet import Dhcp
-from controller.openflow.actions import Action, Resubmit, encode_actions
 from controller.openflow.decode import PacketIn
-from controller.openflow.messages import packet_out
-from controller.pipeline.actions import load
-from controller.pipeline.fields import OUT, SEGMENT, SOURCE, Source
 from controller.services import datagrams, dhcp_message
+from controller.services.askers import Asker, who_asks
 from controller.services.datagrams import Datagram
 from controller.services.dhcp import Answer, Server, answer
 from controller.services.pool import Book, Pool
@@ -37,21 +34,10 @@ Send = Callable[[str, bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class _Asker:
-    """Where a question came from: a vNIC, by its host and OpenFlow port, and the segment that it asked in."""
-
-    host: str
-    ofport: int
-    segment: int
-    port: str
-    network: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Waiting:
     """An answer whose lease is not in the store yet."""
 
-    asker: _Asker
+    asker: Asker
     answer: Answer
 
 
@@ -110,19 +96,14 @@ class DhcpService:
             if lease.expires + _KEPT_SECONDS < now or network not in self._desired.networks
         ]
 
-    def _read(self, host: str, packet: PacketIn) -> tuple[_Asker, dhcp_message.Request]:
+    def _read(self, host: str, packet: PacketIn) -> tuple[Asker, dhcp_message.Request]:
         """Raises OpenFlowError, PacketError."""
-        fields = packet.fields()
-        ofport, segment = fields.get("in_port", 0), (fields.get("reg0", 0) & SEGMENT.mask) >> SEGMENT.start
-        places = ((n, s) for n, s in self._desired.statuses.items() if s.state == "active" and s.ofport == ofport)
-        name, network = next(((n, s.network) for n, s in places if s.host == host), ("", None))
-        if network is None:
-            raise PacketError(f"no vNIC is known at OpenFlow port {ofport}")
+        asker = who_asks(self._desired, host, packet)
         said = datagrams.decode(packet.data)
         request = dhcp_message.decode(said.payload)
         if request.chaddr != said.eth_src:
             raise PacketError(f"{said.eth_src} asks in the name of {request.chaddr}")
-        return _Asker(host, ofport, segment, name, network), request
+        return asker, request
 
     def _server(self, name: str, spec: NetworkSpec, dhcp: Dhcp) -> Server:
         gateways = tuple(IPv4Interface(subnet) for subnet in spec.subnets if "." in subnet)
@@ -133,8 +114,9 @@ class DhcpService:
         reserved = {host.mac: host.ip for host in dhcp.hosts}
         return Server(
             name, network_gateway_mac(name, spec), gateways, Pool(dhcp.range, reserved, taken), dhcp.lease,
-            network_mtu(spec, overlay_mtu(self._desired.hosts.values())), spec.mode != "isolated", dhcp.domain,
-            dhcp.dns, {host.mac: host.name for host in dhcp.hosts if host.name is not None},
+            network_mtu(spec, overlay_mtu(self._desired.hosts.values())), spec.mode != "isolated",
+            dhcp.domain or spec.dns_domain, dhcp.dns,
+            {host.mac: host.name for host in dhcp.hosts if host.name is not None}, spec.answers_dns,
         )  # fmt: skip
 
     async def _write(self, waiting: Mapping[str, _Waiting]) -> None:
@@ -161,12 +143,9 @@ class DhcpService:
         found = self._store.rows(LEASES).get(row)
         return found.generation if found is not None else 0
 
-    def _reply(self, asker: _Asker, said: Datagram | None) -> None:
-        """To the vNIC that asked, and to nobody else, whatever the destination."""
-        if said is None:
-            return
-        way: list[Action] = [load(SEGMENT, asker.segment), load(SOURCE, Source.SWITCH), load(OUT, asker.ofport)]
-        self._send(asker.host, packet_out(datagrams.encode(said), encode_actions([*way, Resubmit(self._deliver)])))
+    def _reply(self, asker: Asker, said: Datagram | None) -> None:
+        if said is not None:
+            self._send(asker.host, asker.told(datagrams.encode(said), self._deliver))
 
 
 def lasting(leases: Mapping[str, Mapping[str, Lease]], since: float) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 from controller.desired import Desired
 from controller.engine import Engine
 from controller.openflow.decode import PacketIn
 from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN
-from controller.services import arp
+from controller.services import arp, datagrams, dns_message
 from controller.services.dhcp_service import GRACE_SECONDS, DhcpService, lasting
+from controller.services.dns_service import DnsService
 from controller.services.next_hops import NextHops
+from controller.store.rows import Change
 from controller.store.store import Store
 from controller.views import ExternalView
 
@@ -28,6 +30,7 @@ class Services:
         self._engine = engine
         self._number = engine.pipeline.number
         self._dhcp = DhcpService(store, desired, self._number[DELIVER], send)
+        self._dns = DnsService(desired, self._number[DELIVER], send)
         self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
         self.leased: Mapping[tuple[str, str], tuple[str, ...]] = {}
         """The addresses that guests have by DHCP now, by network and MAC."""
@@ -35,11 +38,15 @@ class Services:
 
     def work(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs as long as the controller does, by name."""
-        return {"dhcp": self._dhcp.run(), "next hops": self.next_hops.run()}
+        return {"dhcp": self._dhcp.run(), "dns": self._dns.run(), "next hops": self.next_hops.run()}
 
     def tables(self) -> dict[int, Service]:
         """Who takes the packets that a table sends to the controller, by the table's number."""
         return {self._number[GATEWAY]: self._asked_gateway, self._number[HOP_KNOWN]: self.next_hops.unknown}
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Rows changed."""
+        self._dns.changed(changes)
 
     def leases_changed(self) -> set[str]:
         """Look at the leases anew; gives the hosts whose guests have other addresses than before.
@@ -57,8 +64,12 @@ class Services:
             await self._store.commit(forgotten)
 
     def _asked_gateway(self, host: str, packet: PacketIn) -> None:
-        service = self.next_hops.told if packet.data[12:14] == arp.ETHERTYPE.to_bytes(2, "big") else self._dhcp.take
-        service(host, packet)
+        if packet.data[12:14] == arp.ETHERTYPE.to_bytes(2, "big"):
+            self.next_hops.told(host, packet)
+        elif datagrams.destination_port(packet.data) == dns_message.PORT:
+            self._dns.take(host, packet)
+        else:
+            self._dhcp.take(host, packet)
 
     def _outsides(self) -> Iterator[tuple[str, ExternalView]]:
         """Where the hosts meet the outside."""

@@ -84,8 +84,29 @@ def test_a_client_gets_an_address_and_what_goes_with_it() -> None:
     assert told[Option.LEASE] == message.seconds(3600)
     assert told[Option.MTU] == (1450).to_bytes(2, "big")
     assert (told[Option.DOMAIN_NAME], told[Option.DNS]) == (b"example.org", bytes([10, 0, 0, 53]))
-    lease = Lease(network="web", ip=address, mac=A, port=f"port of {A}", name="web1", expires=4600)
+    lease = Lease(network="web", ip=address, mac=A, port=f"port of {A}", name="web1", since=1000, expires=4600)
     assert talk.leases == {address: lease}
+
+
+def test_the_gateway_is_the_name_server_unless_another_is_named() -> None:
+    for dns, answers, said in (((), True, [10, 0, 0, 1]), (("10.0.0.53",), True, [10, 0, 0, 53]), ((), False, None)):
+        told = Talk(replace(server(), dns=dns, answers_dns=answers)).told(ask(Kind.DISCOVER))
+        assert told is not None
+        assert told[2].get(Option.DNS) == (bytes(said) if said else None)
+
+
+def test_a_lease_says_since_when_its_client_has_the_name() -> None:
+    talk = Talk(server())
+    address = talk.gets(A)
+
+    def since(name: str) -> int:
+        talk.now += 100
+        talk.say(ask(Kind.REQUEST, ciaddr=address, host_name=name))
+        return talk.leases[address].since
+
+    assert [since("one"), since("one"), since("two"), since("two")] == [1100, 1100, 1300, 1300]
+    talk.now += 3601
+    assert since("two") == talk.now
 
 
 def test_an_isolated_network_has_no_way_out() -> None:

@@ -1,0 +1,194 @@
+"""DNS for the whole fleet: questions of any host's vNICs in, answers out, by what their network knows or others do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dns.exception
+import dns.resolver
+
+from controller import meters
+from controller.desired import LEASES, Desired
+from controller.errors import OpenFlowError, PacketError
+from controller.model.dns import Dns, Forwarder
+from controller.model.kinds import network_mtu, overlay_mtu
+from controller.model.network import NetworkSpec
+from controller.openflow.decode import PacketIn
+from controller.services import datagrams, dns_message, tcp
+from controller.services.askers import Asker, who_asks
+from controller.services.budget import Budget
+from controller.services.datagrams import Datagram
+from controller.services.dhcp_service import GRACE_SECONDS
+from controller.services.dns_message import Query
+from controller.services.dns_relay import Relay
+from controller.services.dns_zone import Zone, zone_of
+from controller.store.rows import Change
+
+log = logging.getLogger(__name__)
+
+RESOLV_CONF = Path("/etc/resolv.conf")
+_LOOK_SECONDS = 10.0  # between looks at it
+_ZONE_SECONDS = 30.0  # leases end without a row that changes
+_MOST, _MOST_EACH = 512, 32  # questions to others under way at once, in all and of one vNIC
+_HEADERS = 28  # bytes of IPv4 and UDP
+_RATE, _BURST = 1000.0, 2000.0  # questions of the whole fleet: a third of a processor's time
+
+Send = Callable[[str, bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a network, and until when. ``room`` is bytes of an answer that reach its guests whole."""
+
+    zone: Zone
+    dns: Dns
+    asks_system: bool
+    room: int
+    until: float
+
+    def servers(self, name: str, system: Sequence[str]) -> Sequence[str]:
+        """Who is asked about a name: the forwarders of the innermost domain that it is in."""
+        by_domain: dict[str, list[Forwarder]] = {}
+        for each in self.dns.forwarders or ():
+            by_domain.setdefault(each.domain or "", []).append(each)
+        within = (domain for domain in by_domain if domain and f".{name}".endswith(f".{domain}"))
+        found = by_domain.get(max(within, key=len, default=""))
+        if found is None:
+            return system if self.asks_system else ()
+        own = [each.addr for each in found if each.addr is not None]
+        return own or system
+
+
+class DnsService:
+    """Everything on the loop. ``deliver`` is the number of the table that hands a packet to the vNIC; ``send`` gives a
+    message to a host's switch."""
+
+    def __init__(
+        self, desired: Desired, deliver: int, send: Send, resolv_conf: Path = RESOLV_CONF, relay: Relay | None = None
+    ) -> None:
+        self._desired = desired
+        self._deliver = deliver
+        self._send = send
+        self._resolv_conf = resolv_conf
+        self._system: Sequence[str] = ()
+        self._known: dict[str, _Known] = {}
+        self._relay = relay or Relay()
+        self._each, self._all = Budget(meters.RATE, meters.BURST), Budget(_RATE, _BURST)
+        self._asked: dict[tuple[Asker, str, int, int], asyncio.Task[None]] = {}
+        self._started = time.time()
+
+    async def run(self) -> None:
+        """Looks who the controller's machine asks. Until it is cancelled; then nobody is asked any more."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            for task in self._asked.values():
+                task.cancel()
+
+    async def look(self) -> None:
+        """Read who the controller's machine asks."""
+        self._system = await asyncio.to_thread(_system_servers, self._resolv_conf)
+
+    def changed(self, changes: Iterable[Change]) -> None:
+        """Rows changed: what was known of these networks is looked up anew when somebody asks."""
+        for change in changes:
+            old, new = change.old and change.old.spec, change.new and change.new.spec
+            if old == new:
+                continue
+            match change.kind:
+                case "Host":
+                    self._known.clear()  # the networks' MTU may be another
+                case "Port":
+                    for spec in (old, new):
+                        self._known.pop(str((spec or {}).get("network")), None)
+                case "Network":
+                    self._known.pop(change.name, None)
+                case _ if change.kind == LEASES:
+                    self._known.pop(change.name.partition("/")[0], None)
+
+    def take(self, host: str, packet: PacketIn) -> None:
+        """A packet that a vNIC of the host sent to its gateway as a name server."""
+        try:
+            asker = who_asks(self._desired, host, packet)
+            now = time.monotonic()
+            if not self._each.spend(asker.vnic, now) or not self._all.spend(None, now):
+                raise PacketError(f"{asker.port} asks too much")
+            if datagrams.protocol(packet.data) == datagrams.TCP:
+                self._send(host, asker.told(tcp.refusal(packet.data), self._deliver))
+            else:
+                self._answer(asker, datagrams.decode(packet.data))
+        except (OpenFlowError, PacketError) as error:
+            log.debug("%s: DNS: %s", host, error)
+
+    def _answer(self, asker: Asker, said: Datagram) -> None:
+        """Raises PacketError."""
+        spec = self._desired.networks.get(asker.network)
+        if spec is None or not spec.answers_dns:
+            return
+        query = dns_message.decode(said.payload)
+        known = self._of(asker.network, spec)
+        servers = known.servers(query.name, self._system)
+        plain = known.dns.forward_plain_names
+        found = dns_message.find(known.zone, query, asks=bool(servers), asks_plain=plain)
+        if found is not None:
+            self._reply(asker, said, dns_message.encode(query, found, known.room))
+            return
+        key = (asker, said.ipv4_src, said.udp_src, query.message.id)
+        mine = sum(other.vnic == asker.vnic for other, *_ in self._asked)
+        if key in self._asked or len(self._asked) >= _MOST or mine >= _MOST_EACH:
+            return  # it waits already, or asks again later
+        task = asyncio.get_running_loop().create_task(self._ask(asker, said, query, servers, known.room))
+        self._asked[key] = task
+        task.add_done_callback(lambda _: self._asked.pop(key, None))
+
+    async def _ask(self, asker: Asker, said: Datagram, query: Query, servers: Sequence[str], room: int) -> None:
+        """What others say."""
+        try:
+            got = await self._relay.ask(servers, lambda number: dns_message.asking(query, number, room))
+            if got is None:
+                payload = dns_message.encode(query, dns_message.FAILED, room)
+            else:
+                payload = dns_message.passed_on(query, *got, room)
+            self._reply(asker, said, payload)
+        except Exception:
+            log.exception("%s: DNS: %s is not answered", asker.port, query.name)
+
+    def _reply(self, asker: Asker, said: Datagram, payload: bytes) -> None:
+        back = Datagram(
+            said.eth_dst, said.eth_src, said.ipv4_dst, said.ipv4_src, dns_message.PORT, said.udp_src, payload
+        )
+        self._send(asker.host, asker.told(datagrams.encode(back), self._deliver))
+
+    def _of(self, name: str, spec: NetworkSpec) -> _Known:
+        now = time.monotonic()
+        known = self._known.get(name)
+        if known is None or known.until < now:
+            known = self._known[name] = self._look(name, spec, now)
+        return known
+
+    def _look(self, name: str, spec: NetworkSpec, now: float) -> _Known:
+        dns = spec.dns or Dns()
+        general = dns.forwarders is not None and (not dns.forwarders or any(not f.domain for f in dns.forwarders))
+        asks_system = not general and spec.mode != "isolated"
+        since = max(time.time(), self._started) - GRACE_SECONDS
+        leases = self._desired.leases.get(name, {})
+        zone = zone_of(name, spec, self._desired.registered.values(), leases, since)
+        room = network_mtu(spec, overlay_mtu(self._desired.hosts.values())) - _HEADERS
+        return _Known(zone, dns, asks_system, min(room, dns_message.LARGEST), now + _ZONE_SECONDS)
+
+
+def _system_servers(path: Path) -> tuple[str, ...]:
+    """The name servers that the controller's machine has, in their order."""
+    try:
+        found = dns.resolver.Resolver(str(path)).nameservers
+    except (dns.exception.DNSException, OSError, ValueError) as error:
+        log.debug("%s names no name server: %s", path, error)
+        return ()
+    return tuple(map(str, found))
