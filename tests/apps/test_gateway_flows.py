@@ -1,4 +1,4 @@
-"""Gateway and DHCP: what is answered for the gateway, and what is asked of the controller."""
+"""Gateway, DHCP and DNS: what is answered for the gateway, and what is asked of the controller."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def test_dhcp_is_asked_by_each_vnic_with_a_meter_of_its_own() -> None:
     fleet = web(subnets=["10.0.0.0/24"], dhcp=DHCP).network("plain", subnets=["10.0.0.0/24"])
     fleet.port("a", "kvm1", "web").port("b", "kvm2", "web").port("c", "kvm2", "plain")
     check("dhcp", "dhcp", fleet)
+
+
+def test_dns_is_asked_by_each_vnic_with_its_meter_and_tcp_goes_there_too() -> None:
+    fleet = web(subnets=["10.0.0.0/24", "10.0.1.254/24"], gateway_mac="02:f5:00:00:00:01")
+    fleet.network("mute", subnets=["10.0.0.0/24"], dns={"enable": False}).network("six", subnets=["fd00::/64"])
+    fleet.port("a", "kvm1", "web").port("b", "kvm2", "web").port("c", "kvm2", "mute").port("d", "kvm2", "six")
+    check("dns", "dns", fleet)

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from controller.model.dns import Dns
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import Incoming, PortSpec, PortStatus
@@ -63,6 +64,7 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
         portgroups=st.sampled_from([{}, GROUPS]),
         subnets=st.sampled_from([("10.0.0.0/24",), ("10.0.0.1/24", "fd00::/64")]),
         dhcp=st.sampled_from([None, Dhcp(range=(("10.0.0.9", "10.0.0.20"),))]),
+        dns=st.sampled_from([None, None, Dns(enable=False)]),
     )  # fmt: skip
     bridged = st.builds(
         NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
