@@ -35,6 +35,7 @@ class Desired:
         self.networks: dict[str, NetworkSpec] = {}
         self.registered: dict[str, PortSpec] = {}
         self.statuses: dict[str, PortStatus] = {}
+        self._at: dict[tuple[str, int], set[str]] = {}  # Ports whose rows say that they are there
         self._senseless: dict[tuple[str, str], str] = {}
         self.leases: dict[str, dict[str, Lease]] = {}  # by network and address
         self.strays: dict[str, dict[str, int]] = {}  # interfaces of nobody, by host, with their OpenFlow ports
@@ -78,6 +79,23 @@ class Desired:
             for status in self.statuses.values()
         )
 
+    def vnic_at(self, host: str, ofport: int) -> tuple[str, PortStatus] | None:
+        """Name and status of the vNIC that is switched at an OpenFlow port of a host."""
+        found = ((name, self.statuses[name]) for name in sorted(self._at.get((host, ofport), ())))
+        return next(((name, status) for name, status in found if status.state == "active"), None)
+
+    def _put_status(self, name: str, status: PortStatus | None) -> None:
+        old = self.statuses.pop(name, None)
+        if old is not None and old.host is not None and old.ofport is not None:
+            here = self._at[old.host, old.ofport]
+            here.discard(name)
+            if not here:
+                del self._at[old.host, old.ofport]
+        if status is not None:
+            self.statuses[name] = status
+            if status.host is not None and status.ofport is not None:
+                self._at.setdefault((status.host, status.ofport), set()).add(name)
+
     def _put_lease(self, name: str, row: Row | None) -> None:
         network, _, address = name.partition("/")
         self.leases.get(network, {}).pop(address, None)
@@ -100,14 +118,14 @@ class Desired:
                 self.networks.pop(name, None)
             case "Port":
                 self.registered.pop(name, None)
-                self.statuses.pop(name, None)
+                self._put_status(name, None)
         self._senseless.pop((kind, name), None)
         if row is None:
             return
         try:
             spec = read_spec(kind, name, row.spec) if row.spec else None
             if kind == "Port" and row.status:
-                self.statuses[name] = PortStatus.model_validate(row.status)
+                self._put_status(name, PortStatus.model_validate(row.status))
             elif kind == "Host" and row.status:
                 self.strays[name] = HostStatus.model_validate(row.status).strays
         except (InvalidInput, ValidationError) as error:

@@ -1,4 +1,4 @@
-"""Who asks: the vNIC that a packet came from, and the way back to it."""
+"""Where a question came from, and the way back there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from controller.pipeline.fields import OUT, SEGMENT, SOURCE, Source
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Where a question came from: a vNIC, by its host and OpenFlow port, and the segment that it asked in."""
+    """A vNIC, by its host and OpenFlow port, and the segment that it asked in; its Port, and that one's network."""
 
     host: str
     ofport: int
@@ -25,22 +25,22 @@ class Asker:
 
     @property
     def vnic(self) -> tuple[str, int]:
-        """The vNIC, whatever it asks in."""
+        """The vNIC, whichever segment it asks in."""
         return self.host, self.ofport
 
-    def told(self, frame: bytes, deliver: int) -> bytes:
-        """The message by which the host's switch hands the frame to this vNIC and to nobody else, whatever its
-        destination. ``deliver`` is the number of the table that does."""
-        way: list[Action] = [load(SEGMENT, self.segment), load(SOURCE, Source.SWITCH), load(OUT, self.ofport)]
-        return packet_out(frame, encode_actions([*way, Resubmit(deliver)]))
 
-
-def who_asks(desired: Desired, host: str, packet: PacketIn) -> Asker:
-    """The vNIC that a packet of a host's switch is from. Raises OpenFlowError, PacketError."""
+def asker_of(desired: Desired, host: str, packet: PacketIn) -> Asker:
+    """Who sent a packet that the host's switch gave us. Raises OpenFlowError, PacketError."""
     fields = packet.fields()
     ofport, segment = fields.get("in_port", 0), (fields.get("reg0", 0) & SEGMENT.mask) >> SEGMENT.start
-    places = ((n, s) for n, s in desired.statuses.items() if s.state == "active" and s.ofport == ofport)
-    name, network = next(((n, s.network) for n, s in places if s.host == host), ("", None))
-    if network is None:
+    found = desired.vnic_at(host, ofport)
+    if found is None or found[1].network is None:
         raise PacketError(f"no vNIC is known at OpenFlow port {ofport}")
-    return Asker(host, ofport, segment, name, network)
+    return Asker(host, ofport, segment, found[0], found[1].network)
+
+
+def answer_to(asker: Asker, frame: bytes, deliver: int) -> bytes:
+    """The message that hands a frame to the vNIC and to nobody else, whatever its destination; ``deliver`` is the
+    number of the table that does."""
+    way: list[Action] = [load(SEGMENT, asker.segment), load(SOURCE, Source.SWITCH), load(OUT, asker.ofport)]
+    return packet_out(frame, encode_actions([*way, Resubmit(deliver)]))

@@ -17,7 +17,7 @@ from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.subnet import Dhcp
 from controller.openflow.decode import PacketIn
 from controller.services import datagrams, dhcp_message
-from controller.services.askers import Asker, who_asks
+from controller.services.askers import Asker, answer_to, asker_of
 from controller.services.datagrams import Datagram
 from controller.services.dhcp import Answer, Server, answer
 from controller.services.pool import Book, Pool
@@ -98,7 +98,7 @@ class DhcpService:
 
     def _read(self, host: str, packet: PacketIn) -> tuple[Asker, dhcp_message.Request]:
         """Raises OpenFlowError, PacketError."""
-        asker = who_asks(self._desired, host, packet)
+        asker = asker_of(self._desired, host, packet)
         said = datagrams.decode(packet.data)
         request = dhcp_message.decode(said.payload)
         if request.chaddr != said.eth_src:
@@ -145,7 +145,7 @@ class DhcpService:
 
     def _reply(self, asker: Asker, said: Datagram | None) -> None:
         if said is not None:
-            self._send(asker.host, asker.told(datagrams.encode(said), self._deliver))
+            self._send(asker.host, answer_to(asker, datagrams.encode(said), self._deliver))
 
 
 def lasting(leases: Mapping[str, Mapping[str, Lease]], since: float) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -82,8 +82,7 @@ def decode(payload: bytes) -> Query:
         raise PacketError(f"is no DNS: {error!r}") from None
     asked = message.question[0]
     room = max(message.payload, LONGEST_QUESTION) if message.edns >= 0 else LONGEST_QUESTION
-    name = asked.name.to_text(omit_final_dot=True).lower()
-    return Query(message, name, asked.rdtype, min(room, LARGEST))
+    return Query(message, _text(asked.name), asked.rdtype, min(room, LARGEST))
 
 
 def find(zone: Zone, query: Query, *, asks: bool, asks_plain: bool) -> Found | None:
@@ -163,6 +162,11 @@ def passed_on(query: Query, question: bytes, reply: bytes, room: int) -> bytes:
 def rcode_of(reply: bytes) -> int:
     """The response code in the header of a reply that ``answers`` took."""
     return reply[3] & 15
+
+
+def _text(name: dns.name.Name) -> str:
+    """A name as text. A dot within a label, which may hold any byte (RFC 2181, 11), is made something else."""
+    return b".".join(label.replace(b".", b"\0") for label in name.labels[:-1]).lower().decode("latin-1")
 
 
 def _end_of_question(question: bytes) -> int:

@@ -7,7 +7,7 @@ clients call themselves comes last, and among those who was there first: no gues
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from controller.model.dns import Dns, is_host_name
@@ -90,38 +90,45 @@ def _recorded(dns: Dns, domain: str | None) -> _Named:
     return found
 
 
-def _registered(network: str, ports: Iterable[PortSpec], leases: Mapping[str, Lease], domain: str | None) -> _Named:
+def _registered(
+    network: str, ports: Iterable[PortSpec], leases: Mapping[str, Sequence[Lease]], domain: str | None
+) -> _Named:
     """Guests by the names of their Ports. A guest that is named by its UUID has none."""
     found: _Named = {}
     for port in ports:
         if port.network == network and not is_uuid(port.vm) and is_host_name(port.vm.lower()):
-            leased = [leases[port.mac].ip] if port.mac in leases else []
+            leased = (lease.ip for lease in leases.get(port.mac, ()))
             found.setdefault(_plain(port.vm.lower(), domain), []).extend([*port.addresses, *leased])
     return {name: addresses for name, addresses in found.items() if addresses}
 
 
 def _reserved(spec: NetworkSpec) -> _Named:
-    return {host.name.lower(): [host.ip] for host in (spec.dhcp.hosts if spec.dhcp else ()) if host.name is not None}
-
-
-def _leased(leases: Mapping[str, Lease]) -> _Named:
-    """Clients by what they call themselves: who did first keeps the name."""
     found: _Named = {}
-    for lease in sorted(leases.values(), key=lambda each: (each.since, each.mac)):
-        if lease.name not in _NOBODYS and is_host_name(lease.name):
-            found.setdefault(lease.name, [lease.ip])
+    for host in spec.dhcp.hosts if spec.dhcp else ():
+        if host.name is not None:
+            found.setdefault(host.name.lower(), []).append(host.ip)
     return found
 
 
-def _lasting(leases: Iterable[Lease], since: float) -> dict[str, Lease]:
-    """Each client's lease by its MAC: the one that lasts longest."""
-    found: dict[str, Lease] = {}
+def _leased(leases: Mapping[str, Sequence[Lease]]) -> _Named:
+    """Clients by what they call themselves: who did first keeps the name."""
+    named = sorted((each.since, mac, each.name) for mac, mine in leases.items() for each in mine)
+    found: _Named = {}
+    for _, mac, name in named:
+        if name not in _NOBODYS and is_host_name(name):
+            found.setdefault(name, [lease.ip for lease in leases[mac]])
+    return found
+
+
+def _lasting(leases: Iterable[Lease], since: float) -> dict[str, list[Lease]]:
+    """Each client's leases by its MAC: of IPv4 and of IPv6 the one that lasts longest."""
+    found: dict[str, dict[bool, Lease]] = {}
     for lease in leases:
         if lease.state == "leased" and lease.expires > since:
-            other = found.setdefault(lease.mac, lease)
-            if lease.expires > other.expires:
-                found[lease.mac] = lease
-    return found
+            mine, is_ipv6 = found.setdefault(lease.mac, {}), ":" in lease.ip
+            if is_ipv6 not in mine or lease.expires > mine[is_ipv6].expires:
+                mine[is_ipv6] = lease
+    return {mac: [mine[each] for each in sorted(mine)] for mac, mine in found.items()}
 
 
 def _texts(dns: Dns, domain: str | None) -> dict[str, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -152,9 +153,12 @@ class Fleet:
             hosts={}, registered={}, leases={},
             networks={"web": NetworkSpec.model_validate(fields),
                       "other": NetworkSpec.model_validate({**fields, "subnets": ["10.1.0.0/24"], "dns": None})},
-            statuses={str(ofport): PortStatus(vm_uuid="u", mac=MAC, host="h1", ofport=ofport, network=name,
-                                              state="active") for ofport, name in ((5, "web"), (6, "other"))},
         )  # fmt: skip
+        vnics = {5: "web", 6: "other"}
+        self.desired.vnic_at = lambda host, ofport: (
+            str(ofport),
+            PortStatus(vm_uuid="u", mac=MAC, host=host, ofport=ofport, network=vnics[ofport], state="active"),
+        )
         self.service = DnsService(self.desired, 60, self.send, resolv_conf, relay)  # type: ignore[arg-type]
 
     def send(self, host: str, message: bytes) -> bool:
@@ -205,6 +209,7 @@ def test_a_guest_is_told_of_its_own_network_and_of_no_other() -> None:
     fleet = Fleet()
     fleet.asks(a("web1"))
     fleet.leased("web", 7, "web1")
+    time.sleep(max(0.0, fleet.service._known["web"].rested - time.monotonic()))
     fleet.asks(a("web1"))
     fleet.asks(a("web1"), ofport=6)
     assert rcodes(fleet) == [Rcode.NXDOMAIN, Rcode.NOERROR, Rcode.NXDOMAIN]

@@ -97,6 +97,12 @@ def test_a_client_that_has_another_address_now_is_found_there() -> None:
     assert zone(old, new).addresses["db"] == ("10.0.0.41",)
 
 
+def test_a_client_has_one_name_with_its_addresses_of_both_families() -> None:
+    known = zone(lease(40, "db"), lease(40, "", ip="fd00::40"))
+    assert known.addresses["db"] == ("10.0.0.40", "fd00::40")
+    assert called(known, "fd00::40") == "db"
+
+
 @pytest.mark.parametrize("name", ["localhost", "wpad", "isatap", ""])
 def test_what_no_client_may_call_itself(name: str) -> None:
     assert called(zone(lease(40, name)), "10.0.0.40") is None
