@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import dns.message
 import dns.rrset
 import pytest
 from dns.rcode import Rcode
 from e2e_fleet import Fleet, eventually
-from labkit import Guest, Nic
+from labkit import Guest, Nic, netns
+
+from controller import meters
 
 pytestmark = pytest.mark.lab
 HOSTS = 2
@@ -110,3 +115,51 @@ def test_guests_find_each_other_on_every_host_and_the_outside_by_a_forwarder(fle
     fleet.controller.start()
     fleet.settle()
     eventually("a controller that starts again knows the names", lambda: there in looked_up(one, "d2.web.example.org"))
+
+
+def test_a_guest_that_asks_without_end_keeps_nobody_else_from_being_answered(fleet: Fleet) -> None:
+    dns_of_it = "{hosts: [{ip: 10.79.0.11, names: [f11]}]}"
+    fleet.apply(f"{{kind: Network, name: flood, mode: isolated, subnets: [10.79.0.0/24], dns: {dns_of_it}}}")
+    names = {f"f{n}": ("h1", [Nic("flood", addresses=(f"10.79.0.{n}/24",))]) for n in (11, 12)}
+    guests = fleet.lights(names)
+
+    def udp(name: str) -> socket.socket:
+        return netns.call_in(guests[name].netns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+    gateway = ("10.79.0.1", 53)
+    over, sent = threading.Event(), [0]
+
+    def ask_without_end(sock: socket.socket) -> None:
+        right = dns.message.make_query("f11", "A").to_wire()
+        while not over.is_set():
+            sock.sendto(right if sent[0] % 2 else os.urandom(sent[0] % 600), gateway)
+            sent[0] += 1
+
+    def address_of(sock: socket.socket, name: str) -> list[str]:
+        question = dns.message.make_query(name, "A")
+        for _ in range(5):
+            sock.sendto(question.to_wire(), gateway)
+            with suppress(TimeoutError):
+                return [str(each) for rrset in dns.message.from_wire(sock.recv(4096)).answer for each in rrset]
+        return []
+
+    with udp("f11") as bad, udp("f12") as good:
+        good.settimeout(4.0)
+        assert address_of(good, "f11") == ["10.79.0.11"]
+        flooding = threading.Thread(target=ask_without_end, args=(bad,))
+        began = time.monotonic()
+        flooding.start()
+        try:
+            eventually("the flood", lambda: sent[0] > 2000)
+            for _ in range(5):
+                assert address_of(good, "f11") == ["10.79.0.11"]
+        finally:
+            over.set()
+            flooding.join()
+        asked_for = time.monotonic() - began
+        bad.settimeout(1.0)
+        answered = 0
+        with suppress(TimeoutError):
+            while bad.recv(4096):
+                answered += 1
+        assert 0 < answered <= meters.BURST + meters.RATE * (asked_for + 2), f"{answered} of {sent[0]}"
