@@ -45,16 +45,9 @@ def read_dhcp(found: Findings, root: Element) -> Iterator[tuple[str, Any]]:
     sections = root.findall("ip/dhcp")
     domain, dns = root.find("domain"), list(_name_servers(found, root))
     if not sections:
-        if domain is not None:
-            found.ignore("domain@name", _WITHOUT_DHCP)
         if dns:
             found.ignore("dnsmasq:options/dnsmasq:option@value", _WITHOUT_DHCP)
         return
-    served = root.find("dns")
-    if served is None or served.get("enable") != "no":
-        told = f"guests are told of {', '.join(dns)}" if dns else "guests are told of no name server"
-        found.warnings.append(Problem("network/dns", f"no name server answers at the gateway yet: {told}",
-                                     "<dnsmasq:option value='dhcp-option=6,ADDRESS'/> tells them of one"))  # fmt: skip
     ranges = [[one.get("start", ""), one.get("end", "")] for each in sections for one in each.findall("range")]
     hosts = [_host(found, one) for each in sections for one in each.findall("host")]
     dhcp: dict[str, Any] = {"range": ranges, "hosts": hosts, "dns": dns}

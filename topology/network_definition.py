@@ -19,6 +19,7 @@ from controller.model.subnet import gateway_mac
 from topology.domain_xml import parse_uuid
 from topology.merge_patch import patched
 from topology.network_addresses import read_dhcp, read_subnet
+from topology.network_dns import read_dns
 from topology.network_findings import Findings
 from topology.network_rules import MODES
 from topology.network_xml import NAMESPACE
@@ -112,6 +113,7 @@ class _Reading(Findings):
         subnets = [subnet for ip in root.findall("ip") if (subnet := read_subnet(self, ip)) is not None]
         yield "subnets", subnets
         yield from read_dhcp(self, root)
+        yield from read_dns(self, root)
 
     def _said_beside(self, extra: Element) -> Mapping[str, Any]:
         """The patch in fleetswitch's own element; what it says goes through the model with the rest."""

@@ -16,6 +16,7 @@ from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, PortGroup, 
 from controller.model.subnet import DEFAULT_LEASE_SECONDS, Dhcp
 from topology.merge_patch import difference
 from topology.network_definition import SPEC, define_network
+from topology.network_dns import write_dns
 from topology.network_rules import DNSMASQ
 
 register_namespace("dnsmasq", DNSMASQ)
@@ -34,10 +35,7 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
         SubElement(network, "mtu", size=str(spec.mtu))
     if spec.subnets:
         SubElement(network, "mac", address=network_gateway_mac(name, spec))
-    if spec.dhcp is not None:
-        if spec.dhcp.domain is not None:
-            SubElement(network, "domain", name=spec.dhcp.domain)
-        SubElement(network, "dns", enable="no")
+    write_dns(network, spec)
     if spec.vlan is not None:
         _tag(SubElement(network, "vlan"), spec.vlan)
     if all(group.isolation == "isolated" for group in _groups(spec).values()):

@@ -44,7 +44,6 @@ def _refused(about: str, remedy: str, *neutral: str, many: bool = False) -> Rule
     return Rule("refused", about, remedy, neutral, many=many)
 
 
-_NO_DNS = "no DNS is served on networks here yet"
 _NO_RATES = "rates are not limited here yet"
 _NO_POOL = "frames of macvtap and SR-IOV never meet Open vSwitch"
 _SET_BY_US = "fleetswitch itself sets it, to NETWORK:PORTGROUP"
@@ -117,8 +116,8 @@ def _network() -> Iterator[tuple[str, Rule]]:
     yield "mac", _taken()
     yield "mac@address", _taken("`gateway_mac`; ignored without `<ip>`")
     yield "domain", _taken()
-    yield "domain@name", _taken("`dhcp.domain`; ignored without `<dhcp>`")
-    yield "domain@localOnly", _ignored(_NO_DNS, "no")
+    yield "domain@name", _taken("`dhcp.domain`, or `dns.domain` where no `<dhcp>` is; ignored without a subnet")
+    yield "domain@localOnly", _taken("`dns.local_only`", "no")
     yield "port", _taken()
     yield "port@isolated", _taken("`isolation: isolated` of every portgroup", "no")
     yield from _vlan("`vlan`; of one VLAN")
@@ -178,22 +177,23 @@ def _forward() -> Iterator[tuple[str, Rule]]:
     yield "forward/nat/port@end", _refused(ports, "65535", "65535")
 
 
+_DNS_FIELDS = {"forwarder": "forwarders", "txt": "txt", "srv": "srv", "host": "hosts"}
+
+
 def _dns() -> Iterator[tuple[str, Rule]]:
-    yield "dns", _taken("no name server answers at the gateway: a warning unless `enable='no'` stands there")
-    yield "dns@enable", _taken("`no` is so", "no", "yes")
-    yield "dns@forwardPlainNames", _ignored(_NO_DNS)
-    told = "tell guests of a name server: <dnsmasq:option value='dhcp-option=6,ADDRESS'/>"
+    yield "dns", _taken("`dns`; the gateway answers also where it does not stand")
+    yield "dns@enable", _taken("`dns.enable`", "yes")
+    yield "dns@forwardPlainNames", _taken("`dns.forward_plain_names`", "yes")
     for element, names in (
         ("forwarder", ("addr", "domain")),
         ("txt", ("name", "value")),
         ("srv", ("service", "protocol", "domain", "target", "port", "priority", "weight")),
         ("host", ("ip",)),
     ):
-        remedy = told if element == "forwarder" else "keep the record in a name server of yours"
-        yield f"dns/{element}", _refused(_NO_DNS, remedy, many=True)
+        yield f"dns/{element}", _taken(f"one of `dns.{_DNS_FIELDS[element]}`", many=True)
         for name in names:
-            yield f"dns/{element}@{name}", _refused(_NO_DNS, remedy)
-    yield "dns/host/hostname", _refused(_NO_DNS, "keep the record in a name server of yours", many=True)
+            yield f"dns/{element}@{name}", _taken()
+    yield "dns/host/hostname", _taken("one of `names`", many=True)
 
 
 def _ip() -> Iterator[tuple[str, Rule]]:
@@ -202,7 +202,7 @@ def _ip() -> Iterator[tuple[str, Rule]]:
     yield "ip@netmask", _taken("the subnet's size")
     yield "ip@prefix", _taken("the subnet's size; by the address's class when both are absent, 64 for IPv6")
     yield "ip@family", _taken("as the address is", "ipv4", "ipv6")
-    yield "ip@localPtr", _ignored(_NO_DNS, "no")
+    yield "ip@localPtr", _ignored("nobody else is asked about the addresses of a network here", "yes")
     yield "ip/tftp", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
     yield "ip/tftp@root", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
     yield "ip/dhcp", _taken("`dhcp`; of IPv4 only, DHCPv6 is refused")

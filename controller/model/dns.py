@@ -12,6 +12,7 @@ from controller.model.fields import Address, Spec
 
 _HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123, 2.1
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # with the underscores of RFC 8552
+_LONGEST_TEXT = 1000  # bytes: with what is around it, it fits into a datagram
 _LONGEST = 253  # letters of a name as text (RFC 1035, 3.1: 255 octets as it travels)
 
 
@@ -32,6 +33,15 @@ def _name(value: str) -> str:
     if len(text) > _LONGEST or not all(_LABEL.fullmatch(label) for label in text.split(".")):
         raise ValueError(f"{value!r} is no DNS name; use letters, digits, '-' and '_', with dots between labels")
     return text
+
+
+def _text(value: str) -> str:
+    size = len(value.encode())
+    if not value.isprintable() or size > _LONGEST_TEXT:
+        raise ValueError(
+            f"{value[:40]!r} has {size} bytes; a TXT record is 1 to {_LONGEST_TEXT} bytes of printable text"
+        )
+    return value
 
 
 def _server(value: str) -> str:
@@ -63,7 +73,7 @@ class DnsTxt(Spec):
     """A TXT record."""
 
     name: DnsName
-    value: str = Field(min_length=1, max_length=1000)
+    value: Annotated[str, AfterValidator(_text)] = Field(min_length=1)
 
 
 class DnsSrv(Spec):
@@ -115,3 +125,10 @@ class Dns(Spec):
         default=None, max_length=16, description="who is asked about other names; absent: the name servers of the "
         "controller's machine, and of an isolated network nobody; an empty list: nobody"
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _says_nothing_in_vain(self) -> Dns:
+        told = {"hosts": self.hosts, "txt": self.txt, "srv": self.srv, "forwarders": self.forwarders}
+        if not self.enable and (vain := next((name for name, value in told.items() if value), None)):
+            raise ValueError(f"has {vain} and enable false; leave one of them out")
+        return self

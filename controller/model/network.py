@@ -164,6 +164,9 @@ class NetworkSpec(Spec):
         if self.dns is not None and self.dns.enable and not any("." in subnet for subnet in self.subnets):
             raise ValueError("has dns without an IPv4 subnet, so no gateway to ask; add one to subnets, such as "
                              "10.10.10.0/24")  # fmt: skip
+        domains = [part.domain for part in (self.dhcp, self.dns) if part is not None and part.domain is not None]
+        if len({domain.lower() for domain in domains}) > 1:
+            raise ValueError(f"has the domains {' and '.join(domains)}, in dhcp and in dns; keep one of them")
         if self.dns is not None and self.dns.local_only and self.dns_domain is None:
             raise ValueError("has local_only in dns without a domain; add domain there")
         return self

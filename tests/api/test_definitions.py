@@ -34,7 +34,7 @@ def test_a_file_becomes_a_network_and_is_given_back(served: Served) -> None:
     assert status == 202
     assert [each["action"] for each in answer["outcomes"]] == ["created"]
     assert {"where": "ip@address", "values": ["10.9.0.1"]} in answer["taken"]
-    assert [each["where"] for each in answer["warnings"]] == ["network/bridge@name", "network/dns"]
+    assert [each["where"] for each in answer["warnings"]] == ["network/bridge@name"]
     assert answer["unchecked"] == ""
     status, kind, xml = ask(served, "GET", "/networks/lab/xml")
     assert (status, kind) == (200, "application/xml; charset=utf-8")

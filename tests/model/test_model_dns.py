@@ -27,9 +27,12 @@ def test_names_are_one_in_whatever_letters_they_are_written() -> None:
     assert (spec.dns_domain, spec.dns.hosts[0].names) == ("example.org", ("db.example.org",))
 
 
-def test_the_domain_is_that_of_dhcp_unless_dns_has_its_own() -> None:
+def test_a_network_has_one_domain_whether_dhcp_or_dns_says_it() -> None:
     assert network(dhcp={"domain": "Example.org"}).dns_domain == "example.org"
-    assert network({"domain": "example.net"}, dhcp={"domain": "example.org"}).dns_domain == "example.net"
+    assert network({"domain": "example.org"}, dhcp={}).dns_domain == "example.org"
+    assert network({"domain": "example.org"}, dhcp={"domain": "Example.org"}).dns_domain == "example.org"
+    with pytest.raises(ValidationError, match=r"example.net and example.org, in dhcp and in dns"):
+        network({"domain": "example.org"}, dhcp={"domain": "example.net"})
 
 
 def test_a_forwarder_may_be_on_the_controllers_machine() -> None:
@@ -49,12 +52,15 @@ LDAP = {"service": "ldap", "protocol": "tcp"}
         ({"hosts": [{"ip": "10.0.0.5", "names": ["x" * 64]}]}, "is no name of a machine"),
         ({"hosts": [{"ip": "10.0.0.5", "names": []}]}, "at least 1 item"),
         ({"txt": [{"name": "a b", "value": "x"}]}, "'a b' is no DNS name"),
+        ({"txt": [{"name": "a", "value": "a\nb"}]}, "printable"),
+        ({"txt": [{"name": "a", "value": "\u00e4" * 501}]}, "has 1002 bytes"),
         ({"srv": [{**LDAP, "target": "db"}]}, "target db without port"),
         ({"srv": [{**LDAP, "port": 389}]}, "without target"),
         ({"srv": [{**LDAP, "service": "_ldap", "target": "db", "port": 389}]}, "service"),
         ({"forwarders": [{}]}, "neither addr nor domain"),
         ({"forwarders": [{"addr": "ns.example.org"}]}, "'ns.example.org' is no IP address"),
         ({"forwarders": [{"addr": "0.0.0.0"}]}, "not the address of one name server"),
+        ({"enable": False, "hosts": [{"ip": "10.0.0.5", "names": ["a"]}]}, "has hosts and enable false"),
         ({"local_only": True}, "local_only in dns without a domain"),
     ],
 )

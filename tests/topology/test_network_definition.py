@@ -71,6 +71,22 @@ INNER = """<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.
   <dnsmasq:options><dnsmasq:option value='dhcp-option=6,10.20.0.53,10.20.0.54'/></dnsmasq:options>
 </network>"""
 
+# A name server with everything that it can be told.
+SERVER = """<network>
+  <name>names</name>
+  <forward mode='nat'/>
+  <domain name='Lab.example' localOnly='yes'/>
+  <dns forwardPlainNames='no'>
+    <forwarder addr='192.0.2.53'/>
+    <forwarder domain='corp.example' addr='10.1.2.3'/>
+    <txt name='note' value='second floor'/>
+    <host ip='10.30.0.5'><hostname>printer</hostname><hostname>lp.lab.example</hostname></host>
+    <srv service='ldap' protocol='tcp' domain='lab.example' target='printer' port='389' priority='1' weight='2'/>
+    <srv service='none' protocol='udp' target='.'/>
+  </dns>
+  <ip address='10.30.0.1' prefix='24'/>
+</network>"""
+
 
 SPEC = "<metadata><x:spec xmlns:x='urn:fleetswitch:net:1'>{}</x:spec></metadata>"
 
@@ -111,8 +127,7 @@ def test_the_network_that_libvirt_brings_along() -> None:
             "domain": "lab.example",
         },
     }
-    assert list(warned(DEFAULT)) == ["network@connections", "network/bridge@name", "network/bridge@stp", "network/dns"]
-    assert "guests are told of no name server" in warned(DEFAULT)["network/dns"]
+    assert list(warned(DEFAULT)) == ["network@connections", "network/bridge@name", "network/bridge@stp"]
 
 
 def test_portgroups_on_a_physical_network() -> None:
@@ -136,13 +151,35 @@ def test_an_isolated_network_whose_guests_do_not_meet() -> None:
         "portgroups": {"default": {"isolation": "isolated"}},
         "subnets": ["10.20.0.1/16", "fd20::1/64"],
         "dhcp": {"range": [["10.20.1.1", "10.20.1.99"]], "dns": ["10.20.0.53", "10.20.0.54"]},
+        "dns": {"enable": False},
     }
     assert list(warned(INNER)) == ["network/ip"]
     assert "fd20::1: nobody advertises it" in warned(INNER)["network/ip"]
 
 
+def test_a_name_server() -> None:
+    assert spec_of(SERVER) == {
+        "mode": "nat",
+        "subnets": ["10.30.0.1/24"],
+        "dns": {
+            "domain": "lab.example",
+            "local_only": True,
+            "forward_plain_names": False,
+            "forwarders": [{"addr": "192.0.2.53"}, {"addr": "10.1.2.3", "domain": "corp.example"}],
+            "txt": [{"name": "note", "value": "second floor"}],
+            "hosts": [{"ip": "10.30.0.5", "names": ["printer", "lp.lab.example"]}],
+            "srv": [
+                {"service": "ldap", "protocol": "tcp", "domain": "lab.example", "target": "printer", "port": 389,
+                 "priority": 1, "weight": 2},
+                {"service": "none", "protocol": "udp"},
+            ],
+        },
+    }  # fmt: skip
+    assert not warned(SERVER)
+
+
 def test_every_attribute_that_is_taken_is_taken_in_one_of_these() -> None:
-    taken = {each.where for xml in (DEFAULT, LAN, INNER) for each in define(xml).taken}
+    taken = {each.where for xml in (DEFAULT, LAN, INNER, SERVER) for each in define(xml).taken}
     wanted = {path for path, rule in RULES.items() if rule.verdict == "taken" and "@" in path}
     neutral = {path for path in wanted if RULES[path].neutral}
     assert wanted - taken - neutral == set()
@@ -253,7 +290,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 def test_what_has_nothing_to_act_on_is_told() -> None:
     told = warned(network("<mac address='52:54:00:00:00:01'/><domain name='x.org'/>"))
     assert told["network/mac@address"].startswith("'52:54:00:00:00:01': the network has no gateway")
-    assert told["network/domain@name"].startswith("'x.org': there is no DHCP")
+    assert told["network/domain@name"].startswith("'x.org': the network has no gateway")
     told = warned(network("<metadata><a:b xmlns:a='urn:a'/></metadata><portgroup name='default'><vlan><tag id='5'/>"
                           "</vlan></portgroup>"))  # fmt: skip
     assert "<{urn:a}b> is another program's" in told["network/metadata"]
@@ -367,6 +404,23 @@ def addresses(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def name_servers(draw: st.DrawFn) -> dict[str, Any]:
+    if draw(st.booleans()):
+        return {"enable": False}
+    target = {"target": "db", "port": 5432, "weight": draw(st.sampled_from([0, 5]))}
+    return {
+        "domain": draw(st.none() | st.just("example.org")),
+        "forward_plain_names": draw(st.booleans()),
+        "forwarders": draw(st.sampled_from([None, [], [{"addr": "192.0.2.53"}, {"domain": "example.com"}]])),
+        "hosts": draw(st.sampled_from([[], [{"ip": "10.0.0.5", "names": ["a", "b.example.org"]}]])),
+        "txt": draw(st.sampled_from([[], [{"name": "a.b", "value": "x"}, {"name": "_a.b", "value": 'x <&> "y"'}]])),
+        "srv": draw(
+            st.sampled_from([[], [{"service": "sql", "protocol": "tcp", **draw(st.sampled_from([{}, target]))}]])
+        ),
+    }
+
+
+@st.composite
 def specs(draw: st.DrawFn) -> NetworkSpec:
     mode = draw(st.sampled_from(["isolated", "nat", "bridge"]))
     names = st.sampled_from(["default", "a", "web", "db.1"])
@@ -384,6 +438,10 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         fields["span"] = draw(st.sampled_from(["fleet", "host"]))
     if mode == "nat" or (mode == "isolated" and draw(st.booleans())):
         fields |= draw(addresses())
+        fields["dns"] = draw(st.none() | name_servers())
+        domain = (fields["dns"] or {}).get("domain") or (fields.get("dhcp") or {}).get("domain")
+        if fields["dns"] and domain:
+            fields["dns"]["local_only"] = draw(st.booleans())
     return NetworkSpec(**fields)
 
 
