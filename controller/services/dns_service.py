@@ -163,7 +163,9 @@ class DnsService:
                 payload = dns_message.encode(query, dns_message.FAILED, room)
             else:
                 payload = dns_message.passed_on(query, *got, room)
-            self._reply(asker, said, payload)
+            there = self._desired.vnic_at(asker.host, asker.ofport)
+            if there is not None and there[0] == asker.port:  # nobody else's by now
+                self._reply(asker, said, payload)
         except Exception:
             log.exception("%s: DNS: %r is not answered", asker.port, query.name)
 
@@ -182,8 +184,9 @@ class DnsService:
 
     def _look(self, name: str, spec: NetworkSpec) -> _Known:
         began = time.monotonic()
-        dns = spec.dns or Dns()
-        general = dns.forwarders is not None and (not dns.forwarders or any(not f.domain for f in dns.forwarders))
+        wanted = spec.dns or Dns()
+        forwarders = wanted.forwarders
+        general = forwarders is not None and (not forwarders or any(each.domain is None for each in forwarders))
         asks_system = not general and spec.mode != "isolated"
         since = max(time.time(), self._started) - GRACE_SECONDS
         leases = self._desired.leases.get(name, {})
@@ -191,7 +194,7 @@ class DnsService:
         room = network_mtu(spec, overlay_mtu(self._desired.hosts.values())) - _HEADERS
         ended = time.monotonic()
         rested = ended + _REST * (ended - began)
-        return _Known(zone, dns, asks_system, min(room, dns_message.LARGEST), ended + _ZONE_SECONDS, rested)
+        return _Known(zone, wanted, asks_system, min(room, dns_message.LARGEST), ended + _ZONE_SECONDS, rested)
 
 
 def _system_servers(path: Path) -> tuple[str, ...]:

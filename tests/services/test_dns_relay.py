@@ -270,6 +270,20 @@ def test_a_question_that_nobody_answers_fails_and_one_that_comes_twice_goes_out_
     assert len(server.asked) == 1
 
 
+def test_an_answer_that_comes_when_another_vnic_is_there_goes_to_nobody() -> None:
+    async def talk() -> Fleet:
+        async with name_server() as server:
+            fleet = Fleet(Relay(PATIENCE, server.port), dns={"forwarders": [FORWARDER]})
+            fleet.asks(a("www.example.com"))
+            status = fleet.desired.vnic_at("h1", 5)[1]
+            fleet.desired.vnic_at = lambda host, ofport: ("another", status)
+            await fleet.settled()
+            assert len(server.asked) == 1
+            return fleet
+
+    assert asyncio.run(talk()).sent == []
+
+
 def test_one_vnic_has_so_many_questions_under_way_and_asks_so_many() -> None:
     async def talk() -> Fleet:
         async with name_server(lambda _: []) as server:
