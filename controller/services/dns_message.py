@@ -97,7 +97,7 @@ def find(zone: Zone, query: Query, *, asks: bool, asks_plain: bool) -> Found | N
     if records:
         return Found(Rcode.NOERROR, records)
     addressed = name in zone.addresses and query.rdtype in _ADDRESSES
-    others = asks and (asks_plain or "." in name)
+    others = asks and (asks_plain or "." in name or not name)  # the root is no plain name
     if domain is None and others and not addressed:
         return None
     if zone.has(name) or (domain is not None and (name == domain or name in zone.inner)):

@@ -131,6 +131,7 @@ def test_the_domain_has_an_soa() -> None:
         ("77.0.0.10.in-addr.arpa", "PTR", {}, False),
         ("77.0.9.10.in-addr.arpa", "PTR", {}, True),
         (".", "NS", {}, True),
+        (".", "NS", {"plain": False}, True),
         (r"a\.0.0.10.in-addr.arpa", "PTR", {}, True),  # a.0 is one label
     ],
 )
