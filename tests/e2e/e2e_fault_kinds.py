@@ -133,7 +133,9 @@ def _move(world: World) -> Fault:
 
 def _start_again(world: World, guest: Guest) -> None:
     with world.not_listening(guest):
-        guest.destroy()
+        # Not when it does not run: a libvirtd that was killed just before may have ended it when it came back.
+        guest.host.virsh("destroy", guest.name, check=False)
+        _wait_off(guest)
         guest.start(wait=False)
 
 
