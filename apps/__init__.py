@@ -6,6 +6,7 @@ from apps.classify import Classify
 from apps.dhcp import Dhcp
 from apps.dns import Dns
 from apps.external import External
+from apps.forwards import Forwards
 from apps.gateway import Gateway
 from apps.isolation import Isolation
 from apps.l2 import L2
@@ -24,6 +25,6 @@ from controller.pipeline.app import App
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
     Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Neighbours(), Routing(),
-    Nat(), External(), L2(), Overlay(),
+    Forwards(), Nat(), External(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

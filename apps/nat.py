@@ -1,11 +1,13 @@
 """NAT: guests speak to the outside by their host's external address, and hear what answers that.
 
-Open vSwitch's connection tracker does it on the host itself. What no guest began gets nowhere.
+Open vSwitch's connection tracker does it on the host itself. What no guest began gets nowhere, unless a port forward
+leads it to one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntFlag
 
 from controller.fabric import Reader
 from controller.openflow.conntrack import Nat as Translation
@@ -21,19 +23,34 @@ NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the conne
 NAT_OUT_STATE = Table("nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address")
 
 ZONE = 0xF5F5  # bridges of one userspace datapath share the tracker: a zone that nobody else is likely to use
-_IPV4 = 0x0800
+IPV4 = 0x0800
 
-# ovs-fields(7), ct_state
-_NEW, _ESTABLISHED, _RELATED, _INVALID, _TRACKED = 0x01, 0x02, 0x04, 0x10, 0x20
-_STATES = (_ESTABLISHED, _RELATED)
+
+class CtState(IntFlag):
+    """What the connection tracker says of a packet (ovs-fields(7), ct_state)."""
+
+    NEW = 0x01
+    ESTABLISHED = 0x02
+    RELATED = 0x04
+    INVALID = 0x10
+    TRACKED = 0x20
+
+
+KNOWN = (CtState.ESTABLISHED, CtState.RELATED)
+
+
+def tracked(state: CtState) -> tuple[int, int]:
+    """The packet went through the tracker, which says this of it, and finds nothing wrong with it."""
+    wanted = state | CtState.TRACKED
+    return int(wanted), int(wanted | CtState.INVALID)
 
 
 class Nat(App):
     tables = (NAT_IN, NAT_IN_STATE, NAT_OUT, NAT_OUT_STATE)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
-        for state in _STATES:
-            known = match(ct_state=(state | _TRACKED, state | _TRACKED | _INVALID))
+        for state in KNOWN:
+            known = match(ct_state=tracked(state))
             yield NAT_IN_STATE.flow(
                 Priority.ANYWHERE + state, known, load(SOURCE, Source.OUTSIDE), goto(Stage.ROUTE),
                 why="belongs to a connection that a guest began",
@@ -42,18 +59,18 @@ class Nat(App):
                 Priority.ANYWHERE + state, known, goto(HOP), why="belongs to a connection that is known"
             )
         yield NAT_OUT.flow(
-            Priority.ANYWHERE, match(eth_type=_IPV4), Track(NEXT, ZONE, Translation()), why="which connection is it?"
+            Priority.ANYWHERE, match(eth_type=IPV4), Track(NEXT, ZONE, Translation()), why="which connection is it?"
         )
 
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None:
             return
         yield NAT_IN.flow(
-            Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=_IPV4),
+            Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=IPV4),
             Track(NEXT, ZONE, Translation()), why=f"for {outside.address}: does it answer a guest?",
         )  # fmt: skip
         yield NAT_OUT_STATE.flow(
-            Priority.ANYWHERE, match(ct_state=(_NEW | _TRACKED, _NEW | _TRACKED | _INVALID), eth_type=_IPV4),
+            Priority.ANYWHERE, match(ct_state=tracked(CtState.NEW), eth_type=IPV4),
             Track(HOP, ZONE, Translation("src", outside.address), commit=True),
             why=f"a guest begins: from here on it speaks as {outside.address}",
         )  # fmt: skip

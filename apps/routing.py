@@ -28,9 +28,9 @@ class Routing(App):
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         for network in fabric.networks():
-            for subnet in _subnets(network):
+            for subnet in subnets(network):
                 yield ROUTE.flow(
-                    Priority.ANYWHERE, match(eth_type=_IPV4, ipv4_dst=_masked(subnet)),
+                    Priority.ANYWHERE, match(eth_type=_IPV4, ipv4_dst=masked(subnet)),
                     why=f"{subnet} is network {network.name}, which nobody else reaches",
                 )  # fmt: skip
 
@@ -39,7 +39,7 @@ class Routing(App):
         if network is None or network.gateway is None or not network.gateway.nat or not port.memberships:
             return
         for address in port.ipv4:
-            if any(IPv4Address(address) in subnet for subnet in _subnets(network)):
+            if any(IPv4Address(address) in subnet for subnet in subnets(network)):
                 yield ROUTE.flow(
                     Priority.HERE, match(source=Source.OUTSIDE, eth_type=_IPV4, ipv4_dst=address),
                     dec_ttl(), load(SEGMENT, port.memberships[0].segment), load(SOURCE, Source.VNIC),
@@ -57,24 +57,24 @@ class Routing(App):
             }  # fmt: skip
             own = match(**mine, ipv4_dst=outside.address)
             yield ROUTE.flow(Priority.HERE, own, why=f"for host {host.name} itself, where nothing listens")
-            near = match(**mine, ipv4_dst=_masked(IPv4Network(outside.subnet)))
+            near = match(**mine, ipv4_dst=masked(IPv4Network(outside.subnet)))
             yield ROUTE.flow(
-                Priority.FALLBACK + 1, near, *_out(outside, move("ipv4_dst", NEXT_HOP)), goto(NAT_OUT),
+                Priority.FALLBACK + 1, near, *outward(outside, move("ipv4_dst", NEXT_HOP)), goto(NAT_OUT),
                 why=f"to a machine in {outside.subnet}",
             )  # fmt: skip
             yield ROUTE.flow(
-                Priority.FALLBACK, match(**mine), *_out(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
+                Priority.FALLBACK, match(**mine), *outward(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
                 goto(NAT_OUT), why=f"to anywhere else, by {outside.gateway}",
             )  # fmt: skip
 
 
-def _out(outside: ExternalView, next_hop: Action) -> tuple[Action, ...]:
+def outward(outside: ExternalView, next_hop: Action) -> tuple[Action, ...]:
     """From the host's external address to the next hop."""
     onward = (load(SEGMENT, outside.segment), load(ISOLATED, 0), load("eth_src", outside.mac))
     return dec_ttl(), *onward, next_hop
 
 
-def _subnets(network: NetworkView) -> list[IPv4Network]:
+def subnets(network: NetworkView) -> list[IPv4Network]:
     """Those whose guests reach the outside."""
     if network.gateway is None or not network.gateway.nat:
         return []
@@ -82,5 +82,6 @@ def _subnets(network: NetworkView) -> list[IPv4Network]:
     return [subnet for subnet in found if isinstance(subnet, IPv4Network)]
 
 
-def _masked(subnet: IPv4Network) -> tuple[str, str]:
+def masked(subnet: IPv4Network) -> tuple[str, str]:
+    """The subnet's addresses, as a match takes them."""
     return str(subnet.network_address), str(subnet.netmask)

@@ -162,8 +162,9 @@ class Coordinator:
         self.sequence += 1
         self._arrivals.expect((name for kind, name in changed if kind == "Port"), self.desired.statuses)
         # A host or network may come with new numbers, which other objects' flows hold as well.
-        self._recompute(None if any(kind != "Port" for kind, _ in specs) else changed)
-        if any(kind != "Port" for kind, _ in specs):
+        fundamental = any(kind in {"Host", "Network"} for kind, _ in specs)
+        self._recompute(None if fundamental else changed)
+        if fundamental:
             self._settle_hosts()
             self._sweeper.look(self.sequence)
         if specs:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from controller.errors import InvalidInput
 from controller.fabric import Rows
 from controller.model.documents import read_spec
+from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec, HostStatus
 from controller.model.kinds import KINDS, Fleet
 from controller.model.lease import Lease
@@ -34,6 +35,7 @@ class Desired:
         self.leaving: dict[str, HostSpec] = {}  # hosts that are to be let go of once they are cleaned
         self.networks: dict[str, NetworkSpec] = {}
         self.registered: dict[str, PortSpec] = {}
+        self.forwards: dict[str, PortForwardSpec] = {}
         self.statuses: dict[str, PortStatus] = {}
         self._at: dict[tuple[str, int], set[str]] = {}  # Ports whose rows say that they are there
         self._senseless: dict[tuple[str, str], str] = {}
@@ -56,13 +58,13 @@ class Desired:
 
     def fleet(self) -> Fleet:
         """A copy of all specs, to try a change on."""
-        return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered))
+        return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered), dict(self.forwards))
 
     def rows(self) -> Rows:
         """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""
         uplinks = {name: uplink_port(number) for name, number in self.numbers(PHYSICAL_NETWORKS).items()}
         return Rows(self.hosts, self.networks, self.statuses, self.numbers(HOSTS), self.numbers(SEGMENTS), uplinks,
-                    self.registered, self.strays)  # fmt: skip
+                    self.registered, self.strays, self.forwards)  # fmt: skip
 
     def numbers(self, pool: str) -> Mapping[str, int]:
         return self._store.numbers(pool)
@@ -119,6 +121,8 @@ class Desired:
             case "Port":
                 self.registered.pop(name, None)
                 self._put_status(name, None)
+            case "PortForward":
+                self.forwards.pop(name, None)
         self._senseless.pop((kind, name), None)
         if row is None:
             return
@@ -139,3 +143,5 @@ class Desired:
                 self.networks[name] = spec
             case PortSpec():
                 self.registered[name] = spec
+            case PortForwardSpec():
+                self.forwards[name] = spec

@@ -27,6 +27,7 @@ PIPELINE = "pipeline"
 _METHODS = {
     Scope.FLEET: "fleet", Scope.NETWORK: "network", Scope.PORT: "port",
     Scope.LOCAL: "local", Scope.HOST: "host", Scope.MEMBER: "member", Scope.REGISTRATION: "registration",
+    Scope.FORWARD: "forward",
 }  # fmt: skip
 
 _NOWHERE: frozenset[str] = frozenset()
@@ -199,6 +200,8 @@ class Engine:
                 return self._with_scopes((network, host), Scope.MEMBER)
             case ("registration", str(name)):
                 return self._with_scopes((name,), Scope.REGISTRATION)
+            case ("forward", str(name)):
+                return self._with_scopes((name,), Scope.FORWARD)
         return []
 
     def _with_scopes(self, objects: tuple[str, ...], *scopes: Scope) -> list[BlockId]:
@@ -287,6 +290,8 @@ class Engine:
                 return reader.network(network) is not None and reader.has_vnic(network, host)
             case Scope.REGISTRATION:
                 return reader.registration(block.objects[0]) is not None
+            case Scope.FORWARD:
+                return reader.forward(block.objects[0]) is not None
 
     def _compute(self, block: BlockId, reader: Reader) -> tuple[tuple[Flow, ...], tuple[Entry, ...]]:
         if not self._exists(block):
@@ -325,6 +330,9 @@ class Engine:
             case Scope.REGISTRATION:
                 if (registration := reader.registration(block.objects[0])) is not None:
                     yield from app.registration(registration, reader)
+            case Scope.FORWARD:
+                if (forward := reader.forward(block.objects[0])) is not None:
+                    yield from app.forward(forward, reader)
 
     def _place(self, block: BlockId, reader: Reader) -> frozenset[str]:
         if not self._exists(block):
@@ -347,6 +355,9 @@ class Engine:
             case Scope.REGISTRATION:
                 found = reader.registration(block.objects[0])
                 return self._carry(found.network, reader) if found is not None else _NOWHERE
+            case Scope.FORWARD:
+                forward = reader.forward(block.objects[0])
+                return frozenset(forward.hosts) if forward is not None else _NOWHERE
 
     def _carry(self, network: str, reader: Reader) -> frozenset[str]:
         """Hosts that carry a network; the same set for all of its blocks, of which there are thousands."""

@@ -12,7 +12,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from controller.forwards import forward_view
 from controller.model.fields import is_uuid
+from controller.model.forward import PortForwardSpec
 from controller.model.guard import checks
 from controller.model.host import External, HostSpec, external_mac
 from controller.model.network import NetworkSpec, network_gateway_mac
@@ -20,6 +22,7 @@ from controller.model.port import PortSpec, PortStatus
 from controller.views import (
     BarredView,
     ExternalView,
+    ForwardView,
     GatewayView,
     HostView,
     NetworkView,
@@ -37,7 +40,7 @@ _ARRIVING = "@incoming"  # behind a vNIC's name: its place to come; no object's 
 # Indexes that only the fabric itself uses; nobody reads them, so they are no answers.
 _UNASKED = frozenset({
     "ports of network", "ports of host", "registrations of network", "open ports of segment on host",
-    "external of network on host",
+    "external of network on host", "forwards of network on host",
 })  # fmt: skip
 
 
@@ -54,6 +57,7 @@ class Rows:
     uplink_numbers: Mapping[str, int]
     registered: Mapping[str, PortSpec]
     strays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    forwards: Mapping[str, PortForwardSpec] = field(default_factory=dict)
 
 
 def outside_name(physical_network: str, vlan: int) -> str:
@@ -79,6 +83,7 @@ class Fabric:
         self._answers: dict[Key, Any] = {}
         self._groups: dict[Key, set[str]] = defaultdict(set)
         self._regrouped: set[Key] = set()
+        self._unsettled: set[str] = set()  # networks whose vNICs changed since forwards were looked at
 
     def reader(self) -> Reader:
         return Reader(self._answers)
@@ -140,6 +145,9 @@ class Fabric:
             self._port(name, here, touched)
             self._port(name + _ARRIVING, there, touched)
             self._bar(name, tuple(_barred_views(rows.ports.get(name))), touched)
+        forwards = {name for kind, name in pending if kind == "PortForward"}
+        for name in forwards | self._led_elsewhere(rows, everything=bool(hosts or networks)):
+            self._forward(name, self._forward_view(name, rows), touched)
         for key in self._regrouped:
             self._set(key, tuple(sorted(self._groups.get(key, ()))) or None, touched)
         self._regrouped.clear()
@@ -148,6 +156,7 @@ class Fabric:
     def _everything(self, rows: Rows) -> set[tuple[str, str]]:
         found = {("Host", name) for name in (*rows.hosts, *self.names("host"))}
         found |= {("Network", name) for name in (*rows.networks, *self.names("network"))}
+        found |= {("PortForward", str(name)) for name in (*rows.forwards, *self._groups.get(("names", "forward"), ()))}
         known = (key[1] for key in self._answers if key[0] in {"port", "barred", "registration"})
         return found | {("Port", str(name)) for name in (*rows.ports, *rows.registered, *known)}
 
@@ -171,9 +180,9 @@ class Fabric:
             self._carries(str(network), name)
 
     def _carries(self, network: str, host: str) -> None:
-        """A host carries a network while it has a vNIC there, or meets the outside there."""
-        ports = ("ports of network on host", network, host) in self._groups
-        here = ports or ("external of network on host", network, host) in self._groups
+        """A host carries a network while it has a vNIC there, meets the outside there, or forwards ports into it."""
+        reasons = ("ports of network on host", "external of network on host", "forwards of network on host")
+        here = any((reason, network, host) in self._groups for reason in reasons)
         self._member(("hosts of network", network), host, here)
 
     def _outsides(self, rows: Rows, touched: set[Key]) -> None:
@@ -264,10 +273,43 @@ class Fabric:
         for host in {view.host for view in (*old, *new)}:
             self._member(("barred on host", host), name, any(view.host == host for view in new))
 
+    def _led_elsewhere(self, rows: Rows, everything: bool) -> set[str]:
+        """Forwards that may lead elsewhere now."""
+        unsettled, self._unsettled = self._unsettled, set()
+        return {name for name, spec in rows.forwards.items() if everything or spec.network in unsettled}
+
+    def _forward_view(self, name: str, rows: Rows) -> ForwardView | None:
+        spec = rows.forwards.get(name)
+        network: NetworkView | None = self._answers.get(("network", spec.network)) if spec is not None else None
+        if spec is None or network is None:
+            return None
+        names = self._groups.get(("ports of network", network.name), ())
+        hosts = {host: view for host in rows.hosts if (view := self._answers.get(("host", host))) is not None}
+        return forward_view(
+            name, spec, network, [self._answers[("port", port)] for port in sorted(names)],
+            {host: hosts[host] for host in spec.listens_on(rows.hosts) if host in hosts}, hosts,
+        )  # fmt: skip
+
+    def _forward(self, name: str, new: ForwardView | None, touched: set[Key]) -> None:
+        old: ForwardView | None = self._answers.get(("forward", name))
+        self._set(("forward", name), new, touched)
+        self._member(("names", "forward"), name, new is not None)
+        for view, present in ((old, False), (new, True)):
+            if view is None:
+                continue
+            self._member(("forwards of network", view.network), name, present)
+            self._member(("forwards to", view.port), name, present)
+            for host in view.hosts:
+                self._member(("forwards of network on host", view.network, host), name, present)
+        for view in (old, new):
+            for host in view.hosts if view is not None else ():
+                self._carries(view.network if view is not None else "", host)
+
     def _port(self, name: str, new: PortView | None, touched: set[Key]) -> None:
         old: PortView | None = self._answers.get(("port", name))
         if old == new:
             return
+        self._unsettled |= {view.network for view in (old, new) if view is not None}
         self._set(("port", name), new, touched)
         places_old, places_new = _places(old), _places(new)
         for key in places_old - places_new:
@@ -450,6 +492,18 @@ class Reader:
         names = self._get(("registrations", port.network, port.mac)) or ()
         views = [view for name in names if (view := self.registration(name)) is not None]
         return tuple(dict.fromkeys(a for view in views if view.guest in port.guest for a in view.addresses))
+
+    def forward(self, name: str) -> ForwardView | None:
+        view: ForwardView | None = self._get(("forward", name))
+        return view
+
+    def forwards_ports(self, network: str | None = None) -> bool:
+        """Whether some port forward leads into the network, or into any."""
+        return bool(self._get(("names", "forward") if network is None else ("forwards of network", network)))
+
+    def is_target(self, port: PortView) -> bool:
+        """Whether some port forward leads to that vNIC, at either place of one that is being copied."""
+        return bool(self._get(("forwards to", port.name.removesuffix(_ARRIVING))))
 
     def barred(self, host: str) -> list[BarredView]:
         """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""

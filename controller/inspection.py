@@ -57,6 +57,7 @@ _SCOPES = {
     Scope.HOST: "for each host, on itself",
     Scope.MEMBER: "for each network on each host that carries it, there",
     Scope.REGISTRATION: "for each registered vNIC, on every host that carries its network",
+    Scope.FORWARD: "for each port forward, on the hosts whose external address it means",
 }
 
 

@@ -254,12 +254,26 @@ class FleetOperations(Whereabouts):
             left = [p for p in ports if ("Port", p) not in gone]
             if left:
                 yield Problem(f"Network {name}", f"is named by registered Ports: {_some(left)}", "delete them as well")
-        if force or kind == "Port":
+        forwards = [f for f in self._forwards_of(kind, name) if ("PortForward", f) not in gone]
+        if forwards:
+            yield Problem(f"{kind} {name}", f"is named by PortForwards: {_some(forwards)}", "delete them as well")
+        if force or kind not in {"Host", "Network"}:
             return
         running = self._running(kind, name)
         if running:
             yield Problem(f"{kind} {name}", f"is in use by running guests: {_some(running)}",
                           "shut them down or move them first, or use --force and cut them off")  # fmt: skip
+
+    def _forwards_of(self, kind: str, name: str) -> builtins.list[str]:
+        """PortForwards that could not be without this object."""
+        desired = self._desired
+        without = {host: spec for host, spec in desired.hosts.items() if (kind, host) != ("Host", name)}
+        return sorted(
+            forward
+            for forward, spec in desired.forwards.items()
+            if (kind, spec.network) == ("Network", name)
+            or (kind == "Host" and spec.is_particular and not spec.listens_on(without))
+        )
 
     def _moved_bridge(self, document: Document) -> Iterator[Problem]:
         """Guests cannot follow their host's integration bridge to another name."""
@@ -319,6 +333,8 @@ class FleetOperations(Whereabouts):
                 status = self._host_status(row, plugged)
             case "Network":
                 status = self._network_status(row)
+            case "PortForward":
+                status = self._forward_status(row)
             case _:
                 status = row.status
         return {"kind": row.kind, "name": row.name, **row.spec, "generation": row.generation, "status": status}
@@ -355,6 +371,21 @@ class FleetOperations(Whereabouts):
             "segments": {str(vlan): numbers.get(segment_name(row.name, vlan)) for vlan in sorted(spec.vlans())},
             "hosts": sorted({s.host for s in members if s.host is not None}),
             "ports": len(members),
+        }
+
+    def _forward_status(self, row: Row) -> dict[str, Any]:
+        reader = self._coordinator.engine.fabric.reader()
+        view = reader.forward(row.name)
+        if view is None:
+            return {"reason": "its target is not there, or has no address"}
+        port, hosts = reader.port(view.port), [reader.host(name) for name in view.hosts]
+        reason = "" if hosts else "no host with an external address reaches its target"
+        outside = [host.external for host in hosts if host is not None and host.external is not None]
+        return {
+            "addresses": [each.address for each in outside],
+            "target": view.address,
+            "host": port.host if port is not None else None,
+            "reason": reason,
         }
 
 

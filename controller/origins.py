@@ -33,6 +33,8 @@ class Origin:
             return "", ""
         if self.block.scope is Scope.HOST:
             return "Host", self.block.objects[0]
+        if self.block.scope is Scope.FORWARD:
+            return "PortForward", self.block.objects[0]
         name = self.block.objects[0].partition("@")[0]  # behind it stands the place that a vNIC is being copied to
         return "Port" if self.block.scope in _OF_PORTS else "Network", name
 

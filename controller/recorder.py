@@ -22,6 +22,7 @@ STOPS = "the controller stops"
 _LINK_WORDS = ("up", "degraded", "down")
 _Status = Mapping[str, str]
 _PARTS = ("openflow", "ovsdb", "libvirt")
+_IN_NETWORKS = frozenset({"Port", "PortForward"})  # kinds that name their network
 
 
 class Recorder:
@@ -200,7 +201,7 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def _network(kind: str, name: str, row: Row) -> str | None:
-    network = name if kind == "Network" else row.spec.get("network") if kind == "Port" else None
+    network = name if kind == "Network" else row.spec.get("network") if kind in _IN_NETWORKS else None
     return network if isinstance(network, str) else None
 
 

@@ -158,6 +158,22 @@ class RegistrationView:
 
 
 @dataclass(frozen=True, slots=True)
+class ForwardView:
+    """A port forward whose target is known. ``hosts`` are those whose external address it means, and from which the
+    target can be reached; ``ports`` and ``target_ports`` are first and last; ``address`` is that of the vNIC ``port``
+    in ``network``."""
+
+    name: str
+    network: str
+    protocol: str
+    hosts: tuple[str, ...]
+    ports: tuple[int, int]
+    address: str
+    target_ports: tuple[int, int]
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
 class BarredView:
     """A port of the integration bridge that is kept out: ``who`` is a vNIC, or an interface of which nobody knows whose
     it is."""

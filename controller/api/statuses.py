@@ -66,4 +66,15 @@ class NetworkStatus(BaseModel):
     ports: int = 0
 
 
-STATUSES: Mapping[str, type[BaseModel]] = {"Host": HostStatus, "Network": NetworkStatus, "Port": PortStatus}
+class ForwardStatus(BaseModel):
+    """Where a port forward leads at this moment."""
+
+    addresses: list[str] = Field(default_factory=list, description="external addresses that it listens on")
+    target: str | None = Field(default=None, description="the address of its target")
+    host: str | None = Field(default=None, description="the host of its target")
+    reason: str = Field(default="", description="why it leads nowhere")
+
+
+STATUSES: Mapping[str, type[BaseModel]] = {
+    "Host": HostStatus, "Network": NetworkStatus, "Port": PortStatus, "PortForward": ForwardStatus,
+}  # fmt: skip

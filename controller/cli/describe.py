@@ -64,6 +64,10 @@ def _gather(api: Client, kind: str, name: str) -> dict[str, Any]:
             found["networks"] = list(api.items("/networks", name=network)) if network else []
             host = status.get("host")
             found["hosts"] = list(api.items("/hosts", name=host)) if host else []
+        case "PortForward":
+            found["networks"] = list(api.items("/networks", name=document["network"]))
+            host = (document.get("status") or {}).get("host")
+            found["hosts"] = list(api.items("/hosts", name=host)) if host else []
     found["events"] = list(api.items("/events", **{about: name}, last=_EVENTS))
     return found
 
@@ -82,6 +86,11 @@ def _related(kind: str, found: Mapping[str, Any]) -> Sequence[tuple[str, str, Se
             hosts = Counter(str(status.get("host")) for status in active)
             spread = ", ".join(f"{clean(name)} {count}" for name, count in sorted(hosts.items())) or "none"
             return [(f"vNICs ({len(ports)}; switched by host: {spread})", "Port", ports)]
+        case "PortForward":
+            return [
+                ("Its network", "Network", found.get("networks", [])),
+                ("Its target's host", "Host", found.get("hosts", [])),
+            ]  # fmt: skip
         case _:
             return [
                 ("Its network", "Network", found.get("networks", [])), ("Its host", "Host", found.get("hosts", [])),

@@ -145,6 +145,18 @@ def _host_reasons(document: Document) -> str:
     return "; ".join(["being deleted", *told] if status.get("deleting") else told)
 
 
+def _listens(document: Document) -> str:
+    listen = document.get("listen") or {}
+    place = listen.get("host") or listen.get("address") or "every host"
+    return f"{listen.get('protocol', 'tcp')} {listen.get('port')} of {place}"
+
+
+def _target(document: Document) -> str:
+    target = document.get("target") or {}
+    name = next((f"{what} {target[what]}" for what in ("vm", "vnic", "address") if what in target), "")
+    return f"{name}, {target['port']}" if "port" in target else name
+
+
 def _generic(kind: str) -> Sequence[Column]:
     return [("NAME", _known("name")), *((name.upper(), _known(name)) for name in KINDS[kind].model_fields)]
 
@@ -194,6 +206,16 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         ("ADDRESSES", _known("addresses")),
         ("STATE", _known("state")),
         ("NAME", _known("name")),
+        ("REASON", _known("reason")),
+    ],
+    "PortForward": [
+        ("NAME", _known("name")),
+        ("NETWORK", _known("network")),
+        ("LISTEN", _listens),
+        ("TARGET", _target),
+        ("LEADS_TO", lambda document: (document.get("status") or {}).get("target")),
+        ("HOST", lambda document: (document.get("status") or {}).get("host")),
+        ("ADDRESSES", _known("addresses")),
         ("REASON", _known("reason")),
     ],
 }

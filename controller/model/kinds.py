@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.errors import Problem
+from controller.model import forward
 from controller.model.fields import Spec
+from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec, network_uuid
 from controller.model.port import PortSpec
 
-KINDS: Mapping[str, type[Spec]] = {"Host": HostSpec, "Network": NetworkSpec, "Port": PortSpec}
+KINDS: Mapping[str, type[Spec]] = {
+    "Host": HostSpec, "Network": NetworkSpec, "Port": PortSpec, "PortForward": PortForwardSpec,
+}  # fmt: skip
 
 DEFAULT_MTU = 1500  # RFC 894; what libvirt gives a vNIC that says nothing
 
@@ -27,6 +31,7 @@ class Fleet:
     hosts: dict[str, HostSpec] = field(default_factory=dict)
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     ports: dict[str, PortSpec] = field(default_factory=dict)
+    forwards: dict[str, PortForwardSpec] = field(default_factory=dict)
 
     def put(self, name: str, spec: Spec) -> None:
         match spec:
@@ -36,10 +41,13 @@ class Fleet:
                 self.networks[name] = spec
             case PortSpec():
                 self.ports[name] = spec
+            case PortForwardSpec():
+                self.forwards[name] = spec
 
     def problems(self) -> list[Problem]:
         """What does not hold between the objects; empty when the fleet is consistent."""
-        return [*self._hosts(), *self._networks(), *self._ports()]
+        forwards = forward.problems(self.forwards, self.hosts, self.networks)
+        return [*self._hosts(), *self._networks(), *self._ports(), *forwards]
 
     def _hosts(self) -> list[Problem]:
         found = []

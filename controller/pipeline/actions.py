@@ -55,13 +55,15 @@ class LearnInto:
 class Track:
     """Ends the work of this table: through the connection tracker (ovs-actions(7), ct), and on in the target.
 
-    ``nat`` says how addresses are translated; an empty one applies what the connection's first packet was given.
+    ``nat`` says how addresses are translated; an empty one applies what the connection's first packet was given, None
+    leaves them alone. ``mark`` is the register field that becomes the mark of the connection; it needs ``commit``.
     """
 
     target: Target
     zone: int
-    nat: Nat
+    nat: Nat | None
     commit: bool = False
+    mark: RegisterField | None = None
 
 
 def match(**terms: Value) -> Match:

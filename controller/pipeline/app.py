@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from controller.fabric import Reader
 from controller.pipeline.tables import Flow, Table
-from controller.views import HostView, NetworkView, PortView, RegistrationView
+from controller.views import ForwardView, HostView, NetworkView, PortView, RegistrationView
 
 
 class Scope(IntEnum):
@@ -17,7 +17,7 @@ class Scope(IntEnum):
     FLEET: once, on every host. NETWORK: a network, on every host that carries it. PORT: a vNIC, on every host that
     carries its network. LOCAL: a vNIC, on its own host. HOST: a host, on itself. MEMBER: a network on a host that
     carries it, there. REGISTRATION: a vNIC that is registered with addresses, running or not, on every host that
-    carries its network.
+    carries its network. FORWARD: a port forward, on the hosts whose external address it means.
     """
 
     FLEET = 0
@@ -27,6 +27,7 @@ class Scope(IntEnum):
     HOST = 4
     MEMBER = 5
     REGISTRATION = 6
+    FORWARD = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class BlockId:
                 return f"Host {self.objects[0]}"
             case Scope.MEMBER:
                 return f"Network {self.objects[0]} on Host {self.objects[1]}"
+            case Scope.FORWARD:
+                return f"PortForward {self.objects[0]}"
 
 
 class App:
@@ -91,4 +94,8 @@ class App:
 
     def registration(self, registration: RegistrationView, fabric: Reader) -> Iterator[Flow]:
         """Flows of a vNIC that is registered with addresses, the same on every host that carries its network."""
+        yield from ()
+
+    def forward(self, forward: ForwardView, fabric: Reader) -> Iterator[Flow]:
+        """Flows of a port forward on the hosts whose external address it means."""
         yield from ()

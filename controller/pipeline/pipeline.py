@@ -15,7 +15,7 @@ from controller.openflow.conntrack import Ct
 from controller.openflow.decode_flow import FlowDesc, decode_instructions, decode_match
 from controller.openflow.learn import Learn
 from controller.openflow.oxm import FIELDS
-from controller.pipeline.actions import Goto, LearnInto, Resubmit, Target, Track, goto, match
+from controller.pipeline.actions import Goto, LearnInto, Resubmit, Target, Track, goto, match, move
 from controller.pipeline.app import App
 from controller.pipeline.cookies import is_learned, own_cookie
 from controller.pipeline.names import PipelineNames
@@ -146,8 +146,9 @@ class Pipeline:
                     target = self.resolve(flow.table, action.target)
                 case Resubmit():
                     actions.append(WireResubmit(self.resolve(flow.table, action.target)))
-                case Track(zone=zone, nat=nat, commit=commit):
-                    actions.append(Ct(commit, zone, self.resolve(flow.table, action.target), (nat,)))
+                case Track(zone=zone, nat=nat, commit=commit, mark=mark):
+                    work = (*((nat,) if nat is not None else ()), *((move(mark, "ct_mark"),) if mark else ()))
+                    actions.append(Ct(commit, zone, self.resolve(flow.table, action.target), work))
                 case LearnInto():
                     actions.append(self._learn(flow.table, action))
                 case _:

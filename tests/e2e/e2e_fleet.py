@@ -137,8 +137,9 @@ class Fleet:
                 guest.remove()
         registered = [("Port", p["name"]) for p in self.list("Port") if p.get("vm")]
         networks = [("Network", n["name"]) for n in self.list("Network")]
-        if registered or networks:
-            self.delete([*registered, *networks], force=True)
+        forwards = [("PortForward", f["name"]) for f in self.list("PortForward")]
+        if registered or networks or forwards:
+            self.delete([*registered, *networks, *forwards], force=True)
         wait_for("no Port left", lambda: not self.list("Port"), PATIENCE, every=0.05)
 
     # -- ways to look

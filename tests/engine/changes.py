@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from controller.model.dns import Dns
+from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import Incoming, PortSpec, PortStatus
@@ -17,6 +18,7 @@ Change = tuple[str, str, Any]
 HOSTS = [f"kvm{n}" for n in range(4)]
 NETWORKS = [f"net{n}" for n in range(4)]
 PORTS = [f"port{n}" for n in range(9)]
+FORWARDS = [f"forward{n}" for n in range(4)]
 GROUPS = {
     "trunk": PortGroup(trunk=(10, 20), native=10),
     "tagged": PortGroup(trunk=(20, 30), native=30, native_mode="tagged"),
@@ -107,6 +109,19 @@ def registrations(number: int) -> st.SearchStrategy[PortSpec]:
     )
 
 
+def forwards() -> st.SearchStrategy[PortForwardSpec]:
+    """Also two of one port, which the store refuses, and ones that lead to nobody."""
+    listens: list[Any] = [{"port": 80}, {"port": "8000-8009", "protocol": "udp"}, {"port": "81-83", "host": HOSTS[1]}]
+    targets: list[Any] = [
+        {"vnic": PORTS[0]}, {"vm": "00000000-0000-0000-0000-000000000001"}, {"address": "10.0.0.5"},
+        {"address": "10.0.0.6"}, {"address": "10.0.0.7"},
+    ]  # fmt: skip
+    return st.builds(
+        PortForwardSpec, network=st.sampled_from(NETWORKS), listen=st.sampled_from(listens),
+        target=st.sampled_from(targets),
+    )  # fmt: skip
+
+
 def changes() -> st.SearchStrategy[Change]:
     """One object appears, becomes another, or vanishes."""
 
@@ -120,4 +135,5 @@ def changes() -> st.SearchStrategy[Change]:
         st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], ports(n), 5)),
         st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], ports(n), 5)),
         st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], registrations(n), 5)),
+        st.sampled_from(FORWARDS).flatmap(lambda name: named("PortForward", name, forwards(), 4)),
     )

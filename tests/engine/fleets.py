@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.fabric import Rows, outside_segment, segment_name
+from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
@@ -31,6 +32,7 @@ class FleetRows:
     ports: dict[str, PortStatus] = field(default_factory=dict)
     registered: dict[str, PortSpec] = field(default_factory=dict)
     strays: dict[str, dict[str, int]] = field(default_factory=dict)
+    forwards: dict[str, PortForwardSpec] = field(default_factory=dict)
     host_numbers: Numbers = field(default_factory=Numbers)
     segment_numbers: Numbers = field(default_factory=Numbers)
     uplink_numbers: Numbers = field(default_factory=Numbers)
@@ -41,11 +43,14 @@ class FleetRows:
             dict(self.hosts), dict(self.networks), dict(self.ports),
             dict(self.host_numbers.taken), dict(self.segment_numbers.taken), uplinks, dict(self.registered),
             dict(self.strays),
+            dict(self.forwards),
         )  # fmt: skip
 
     def put(self, kind: str, name: str, value: Any) -> None:
         """Make the object so; None takes it away. Numbers are drawn when an object first needs them."""
-        tables: dict[str, Any] = {"Host": self.hosts, "Network": self.networks, "Port": self.ports}
+        tables: dict[str, Any] = {
+            "Host": self.hosts, "Network": self.networks, "Port": self.ports, "PortForward": self.forwards,
+        }  # fmt: skip
         table = self.registered if isinstance(value, PortSpec) else tables[kind]
         if value is None:
             table.pop(name, None)
@@ -104,4 +109,8 @@ class FleetRows:
     def register(self, name: str, network: str, portgroup: str = "default", **fields: Any) -> FleetRows:
         """A registration, which a vNIC that is switched has as well when it has addresses."""
         self.put("Port", name, PortSpec(**{"vm": "guest", "network": network, "portgroup": portgroup, **fields}))
+        return self
+
+    def forward(self, name: str, network: str, listen: dict[str, Any], target: dict[str, Any]) -> FleetRows:
+        self.put("PortForward", name, PortForwardSpec(network=network, listen=listen, target=target))  # type: ignore[arg-type]
         return self

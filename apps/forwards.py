@@ -1,0 +1,142 @@
+"""Port forwards: ports of hosts' external addresses that lead to a guest, on whichever host it is.
+
+The host that is addressed translates the destination and leaves the client's address as it is. A guest elsewhere gets
+the packet by a tunnel, from its gateway's MAC; its host remembers in the connection's mark from which host it came, and
+sends the answers back there, where they are translated and leave by the uplink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Network
+
+from apps.nat import IPV4, KNOWN, NAT_IN, NAT_IN_STATE, NAT_OUT, ZONE, CtState, tracked
+from apps.overlay import TUNNEL
+from apps.routing import ROUTE, masked, outward, subnets
+from controller.fabric import Reader
+from controller.openflow.conntrack import Nat
+from controller.openflow.match import Value
+from controller.pipeline.actions import Track, goto, load, match, move
+from controller.pipeline.app import App
+from controller.pipeline.fields import NEXT_HOP, PEER, SOURCE, Source
+from controller.pipeline.tables import DROP, GATEWAY, Flow, Priority, Stage, Table
+from controller.views import ForwardView, HostView, NetworkView, PortView
+
+FORWARD_BACK = Table(
+    "forward_back", Stage.TRANSLATE_IN, DROP, "what guests answer to forwarded connections: back by the same host"
+)
+
+_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+_ALL_PORTS = 0xFFFF
+
+
+class Forwards(App):
+    tables = (FORWARD_BACK,)
+
+    def fleet(self, fabric: Reader) -> Iterator[Flow]:
+        if not fabric.forwards_ports():
+            return
+        for network in fabric.networks():
+            for subnet in subnets(network):
+                yield NAT_IN.flow(
+                    Priority.HERE + 1, match(source=Source.TUNNEL, eth_type=IPV4, ipv4_src=masked(subnet)),
+                    goto(Stage.FORWARD), why=f"from a guest of network {network.name}, not from outside",
+                )  # fmt: skip
+        for state in KNOWN:
+            known = tracked(state)
+            yield FORWARD_BACK.flow(
+                Priority.HERE + state, match(source=Source.VNIC, ct_state=known, ct_mark=0), goto(Stage.ROUTE),
+                why="no host forwarded this connection to the guest",
+            )  # fmt: skip
+            yield FORWARD_BACK.flow(
+                Priority.ANYWHERE + state, match(source=Source.VNIC, ct_state=known),
+                move("ct_mark", PEER, PEER.width), goto(TUNNEL),
+                why="an answer: back to the host that forwarded the connection",
+            )  # fmt: skip
+            yield FORWARD_BACK.flow(
+                Priority.ANYWHERE + state, match(source=Source.TUNNEL, ct_state=known), goto(Stage.ROUTE),
+                why="answers a connection that this host forwarded",
+            )  # fmt: skip
+        yield FORWARD_BACK.flow(
+            Priority.FALLBACK, match(source=Source.VNIC), goto(Stage.ROUTE), why="the guest's own connection"
+        )
+
+    def forward(self, forward: ForwardView, fabric: Reader) -> Iterator[Flow]:
+        for outside, inside in _translations(forward):
+            target = f"{forward.address}:{inside}" if inside else forward.address
+            yield NAT_IN_STATE.flow(
+                Priority.ANYWHERE,
+                match(ct_state=tracked(CtState.NEW), eth_type=IPV4, **_port(forward.protocol, outside)),
+                load(SOURCE, Source.OUTSIDE),
+                Track(Stage.ROUTE, ZONE, Nat("dst", forward.address, port_min=inside), commit=True),
+                why=f"a connection from outside, for {target}",
+            )
+
+    def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
+        if network.gateway is None or not network.overlay or not fabric.forwards_ports(network.name):
+            return
+        for _, segment in network.segments:
+            answers: dict[str, Value] = {"source": Source.TUNNEL, "segment": segment, "eth_dst": network.gateway.mac}
+            yield GATEWAY.flow(
+                Priority.HERE, match(**answers, eth_type=IPV4), Track(FORWARD_BACK, ZONE, None),
+                why="from another host: does it answer a connection that was forwarded here?",
+            )  # fmt: skip
+
+    def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
+        network = fabric.network(port.network)
+        if network is None or network.gateway is None or not network.overlay or not fabric.is_target(port):
+            return
+        for part in port.memberships:
+            sent: dict[str, Value] = {"in_port": port.ofport, "segment": part.segment, "eth_dst": network.gateway.mac}
+            yield GATEWAY.flow(
+                Priority.ANYWHERE + 2, match(**sent, eth_type=IPV4), Track(FORWARD_BACK, ZONE, None),
+                why="perhaps an answer to a connection that another host forwarded",
+            )  # fmt: skip
+            came: dict[str, Value] = {
+                "source": Source.TUNNEL, "segment": part.segment, "eth_src": network.gateway.mac, "eth_dst": port.mac,
+            }  # fmt: skip
+            yield NAT_IN.flow(
+                Priority.HERE, match(**came, eth_type=IPV4),
+                Track(Stage.FORWARD, ZONE, None, commit=True, mark=PEER),
+                why="another host forwarded it: answers go back there",
+            )  # fmt: skip
+
+    def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
+        if (outside := host.external) is None or not fabric.forwards_ports():
+            return
+        answers: dict[str, Value] = {"source": Source.TUNNEL, "eth_type": IPV4}
+        yield ROUTE.flow(
+            Priority.FALLBACK + 1, match(**answers, ipv4_dst=masked(IPv4Network(outside.subnet))),
+            *outward(outside, move("ipv4_dst", NEXT_HOP)), goto(NAT_OUT),
+            why=f"an answer to a machine in {outside.subnet}",
+        )  # fmt: skip
+        yield ROUTE.flow(
+            Priority.FALLBACK, match(**answers), *outward(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
+            goto(NAT_OUT), why=f"an answer to anywhere else, by {outside.gateway}",
+        )  # fmt: skip
+
+
+def _translations(forward: ForwardView) -> Iterator[tuple[tuple[int, int], int]]:
+    """Ports outside as value and mask, and the port at the guest that they become; 0 where they stay as they are."""
+    (low, high), (first, _) = forward.ports, forward.target_ports
+    if low == first:
+        for part in _blocks(low, high):
+            yield part, 0
+        return
+    for number in range(low, high + 1):
+        yield (number, _ALL_PORTS), number - low + first
+
+
+def _blocks(low: int, high: int) -> Iterator[tuple[int, int]]:
+    """The range as values and masks, as few as there can be."""
+    while low <= high:
+        size = low & -low
+        while low + size - 1 > high:
+            size >>= 1
+        yield low, _ALL_PORTS & ~(size - 1)
+        low += size
+
+
+def _port(protocol: str, ports: tuple[int, int]) -> dict[str, Value]:
+    value: Value = ports[0] if ports[1] == _ALL_PORTS else ports
+    return {"ip_proto": _PROTOCOLS[protocol], f"{protocol}_dst": value}

@@ -1,0 +1,60 @@
+"""Where a port forward leads: its target as the vNIC and the address that it is at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv4Address, IPv4Interface
+
+from controller.model.forward import ForwardTarget, PortForwardSpec
+from controller.views import ForwardView, HostView, NetworkView, PortView
+
+
+def forward_view(
+    name: str,
+    spec: PortForwardSpec,
+    network: NetworkView,
+    ports: Iterable[PortView],
+    listening: Mapping[str, HostView],
+    hosts: Mapping[str, HostView],
+) -> ForwardView | None:
+    """None while the target is not there or has no address. ``ports`` are the network's, ``listening`` the hosts whose
+    external address is meant, ``hosts`` all."""
+    if network.gateway is None or not network.gateway.nat:
+        return None
+    found = next(_targets(spec.target, network, ports), None)
+    if found is None:
+        return None
+    port, address = found
+    there = hosts.get(port.host)
+    if there is None:
+        return None
+    reaching = tuple(
+        host for host, view in sorted(listening.items()) if view.external is not None and _reaches(view, there, network)
+    )
+    return ForwardView(
+        name, spec.network, spec.listen.protocol, reaching, spec.ports, address, spec.target_ports, port.name
+    )
+
+
+def _reaches(host: HostView, there: HostView, network: NetworkView) -> bool:
+    by_tunnel = network.overlay and host.tunnel_ip is not None and there.tunnel_ip is not None
+    return host.name == there.name or by_tunnel
+
+
+def _targets(target: ForwardTarget, network: NetworkView, ports: Iterable[PortView]) -> Iterator[tuple[PortView, str]]:
+    """The vNICs that are meant, each with its address; of a guest with several, the first one by name counts."""
+    for port in ports:
+        if port.arriving or not port.memberships:
+            continue
+        if target.vm is not None and target.vm not in port.guest:
+            continue
+        if target.vnic is not None and target.vnic != port.name:
+            continue
+        for address in port.ipv4:
+            if target.address in {None, address} and _within(address, network):
+                yield port, address
+
+
+def _within(address: str, network: NetworkView) -> bool:
+    subnets = network.gateway.addresses if network.gateway is not None else ()
+    return any(IPv4Address(address) in IPv4Interface(subnet).network for subnet in subnets if "." in subnet)
