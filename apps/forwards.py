@@ -3,6 +3,9 @@
 The host that is addressed translates the destination and leaves the client's address as it is. A guest elsewhere gets
 the packet by a tunnel, from its gateway's MAC; its host remembers in the connection's mark from which host it came, and
 sends the answers back there, where they are translated and leave by the uplink.
+
+A guest that speaks to its own host's external address is first given that address itself, in a zone of its own: what it
+says is then forwarded like anything from outside, and the answers find the way back.
 """
 
 from __future__ import annotations
@@ -26,12 +29,18 @@ FORWARD_BACK = Table(
     "forward_back", Stage.TRANSLATE_IN, DROP, "what guests answer to forwarded connections: back by the same host"
 )
 
+HAIRPIN = Table("hairpin", Stage.TRANSLATE_IN, DROP, "what guests send to their own host's external address")
+HAIRPIN_STATE = Table("hairpin_state", Stage.TRANSLATE_IN, DROP, "on to the forward, or back to the guest that began")
+
+HAIRPIN_ZONE = ZONE + 1
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _ALL_PORTS = 0xFFFF
+_BY_MARK = move("ct_mark", PEER, PEER.width), goto(TUNNEL)
+_TO_ITS_GUEST = (Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat()),)
 
 
 class Forwards(App):
-    tables = (FORWARD_BACK,)
+    tables = (NAT_IN, FORWARD_BACK, HAIRPIN, HAIRPIN_STATE, NAT_IN_STATE)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         if not fabric.forwards_ports():
@@ -43,23 +52,15 @@ class Forwards(App):
                     goto(Stage.FORWARD), why=f"from a guest of network {network.name}, not from outside",
                 )  # fmt: skip
         for state in KNOWN:
-            known = tracked(state)
-            yield FORWARD_BACK.flow(
-                Priority.HERE + state, match(source=Source.VNIC, ct_state=known, ct_mark=0), goto(Stage.ROUTE),
-                why="no host forwarded this connection to the guest",
-            )  # fmt: skip
-            yield FORWARD_BACK.flow(
-                Priority.ANYWHERE + state, match(source=Source.VNIC, ct_state=known),
-                move("ct_mark", PEER, PEER.width), goto(TUNNEL),
-                why="an answer: back to the host that forwarded the connection",
-            )  # fmt: skip
-            yield FORWARD_BACK.flow(
-                Priority.ANYWHERE + state, match(source=Source.TUNNEL, ct_state=known), goto(Stage.ROUTE),
-                why="answers a connection that this host forwarded",
-            )  # fmt: skip
+            yield from _back(state)
+            yield from _turned(state)
         yield FORWARD_BACK.flow(
             Priority.FALLBACK, match(source=Source.VNIC), goto(Stage.ROUTE), why="the guest's own connection"
         )
+        yield HAIRPIN_STATE.flow(
+            Priority.FALLBACK, match(eth_type=IPV4), load("in_port", 0), Track(NAT_IN_STATE, ZONE, Nat()),
+            why="as from outside: is it forwarded?",
+        )  # fmt: skip
 
     def forward(self, forward: ForwardView, fabric: Reader) -> Iterator[Flow]:
         for outside, inside in _translations(forward):
@@ -101,10 +102,30 @@ class Forwards(App):
                 why="another host forwarded it: answers go back there",
             )  # fmt: skip
 
+    def member(self, network: NetworkView, host: HostView, fabric: Reader) -> Iterator[Flow]:
+        if network.gateway is None or not network.gateway.nat or host.external is None or not fabric.forwards_ports():
+            return
+        for _, segment in network.segments:
+            sent: dict[str, Value] = {"source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac}
+            yield GATEWAY.flow(
+                Priority.HERE, match(**sent, eth_type=IPV4, ipv4_dst=host.external.address),
+                Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address, which may be forwarded",
+            )  # fmt: skip
+
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None or not fabric.forwards_ports():
             return
         answers: dict[str, Value] = {"source": Source.TUNNEL, "eth_type": IPV4}
+        for state in KNOWN:
+            yield FORWARD_BACK.flow(
+                Priority.HERE + state, match(**answers, ct_state=tracked(state), ipv4_dst=outside.address),
+                Track(HAIRPIN, ZONE, Nat()), why="answers a guest of this host that was forwarded",
+            )  # fmt: skip
+        yield HAIRPIN.flow(
+            Priority.FALLBACK, match(source=Source.VNIC, eth_type=IPV4),
+            Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat("src", outside.address), commit=True),
+            why=f"a guest begins: to a forward it speaks as {outside.address}",
+        )  # fmt: skip
         yield ROUTE.flow(
             Priority.FALLBACK + 1, match(**answers, ipv4_dst=masked(IPv4Network(outside.subnet))),
             *outward(outside, move("ipv4_dst", NEXT_HOP)), goto(NAT_OUT),
@@ -114,6 +135,46 @@ class Forwards(App):
             Priority.FALLBACK, match(**answers), *outward(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
             goto(NAT_OUT), why=f"an answer to anywhere else, by {outside.gateway}",
         )  # fmt: skip
+
+
+def _back(state: CtState) -> Iterator[Flow]:
+    """Answers in a connection of this state, with their addresses as the guest wrote them."""
+    known = tracked(state)
+    yield FORWARD_BACK.flow(
+        Priority.HERE + state, match(source=Source.VNIC, ct_state=known, ct_mark=0), goto(Stage.ROUTE),
+        why="no host forwarded this connection to the guest",
+    )  # fmt: skip
+    yield FORWARD_BACK.flow(
+        Priority.ANYWHERE + state, match(source=Source.VNIC, ct_state=known), *_BY_MARK,
+        why="an answer: back to the host that forwarded the connection",
+    )  # fmt: skip
+    yield FORWARD_BACK.flow(
+        Priority.ANYWHERE + state, match(source=Source.TUNNEL, ct_state=known), goto(Stage.ROUTE),
+        why="answers a connection that this host forwarded",
+    )  # fmt: skip
+
+
+def _turned(state: CtState) -> Iterator[Flow]:
+    """Answers to the host's own external address: a guest of its has it for now."""
+    known = tracked(state)
+    yield HAIRPIN.flow(
+        Priority.HERE + state, match(source=Source.VNIC, ct_state=known, ct_mark=0), *_TO_ITS_GUEST,
+        why="answers a guest of this host that was forwarded",
+    )  # fmt: skip
+    yield HAIRPIN.flow(
+        Priority.ANYWHERE + state, match(source=Source.VNIC, ct_state=known), *_BY_MARK,
+        why="an answer: back to the host that forwarded the connection",
+    )  # fmt: skip
+    yield HAIRPIN.flow(
+        Priority.ANYWHERE + state, match(source=Source.TUNNEL, ct_state=known), *_TO_ITS_GUEST,
+        why="answers a guest of this host that was forwarded",
+    )  # fmt: skip
+    wanted, mask = known
+    answer = wanted | CtState.REPLY, mask | CtState.REPLY
+    yield HAIRPIN_STATE.flow(
+        Priority.ANYWHERE + state, match(ct_state=answer), load(SOURCE, Source.OUTSIDE), load("in_port", 0),
+        goto(Stage.ROUTE), why="an answer: back to the guest that began",
+    )  # fmt: skip
 
 
 def _translations(forward: ForwardView) -> Iterator[tuple[tuple[int, int], int]]:

@@ -32,6 +32,7 @@ class CtState(IntFlag):
     NEW = 0x01
     ESTABLISHED = 0x02
     RELATED = 0x04
+    REPLY = 0x08
     INVALID = 0x10
     TRACKED = 0x20
 
@@ -67,7 +68,7 @@ class Nat(App):
             return
         yield NAT_IN.flow(
             Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=IPV4),
-            Track(NEXT, ZONE, Translation()), why=f"for {outside.address}: does it answer a guest?",
+            Track(NAT_IN_STATE, ZONE, Translation()), why=f"for {outside.address}: does it answer a guest?",
         )  # fmt: skip
         yield NAT_OUT_STATE.flow(
             Priority.ANYWHERE, match(ct_state=tracked(CtState.NEW), eth_type=IPV4),
