@@ -35,6 +35,7 @@ HAIRPIN_STATE = Table("hairpin_state", Stage.TRANSLATE_IN, DROP, "on to the forw
 HAIRPIN_ZONE = ZONE + 1
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _ALL_PORTS = 0xFFFF
+_NO_FIRST = 0, 0x02  # TCP flags (RFC 9293, 3.1): without SYN
 _BY_MARK = move("ct_mark", PEER, PEER.width), goto(TUNNEL)
 _TO_ITS_GUEST = (Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat()),)
 
@@ -84,14 +85,14 @@ class Forwards(App):
             )  # fmt: skip
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
-        network = fabric.network(port.network)
-        if network is None or network.gateway is None or not network.overlay or not fabric.is_target(port):
+        network, forwards = fabric.network(port.network), fabric.forwards_to(port)
+        if network is None or network.gateway is None or not forwards:
             return
         for part in port.memberships:
             sent: dict[str, Value] = {"in_port": port.ofport, "segment": part.segment, "eth_dst": network.gateway.mac}
             yield GATEWAY.flow(
                 Priority.ANYWHERE + 2, match(**sent, eth_type=IPV4), Track(FORWARD_BACK, ZONE, None),
-                why="perhaps an answer to a connection that another host forwarded",
+                why="perhaps an answer to a connection that was forwarded",
             )  # fmt: skip
             came: dict[str, Value] = {
                 "source": Source.TUNNEL, "segment": part.segment, "eth_src": network.gateway.mac, "eth_dst": port.mac,
@@ -101,6 +102,13 @@ class Forwards(App):
                 Track(Stage.FORWARD, ZONE, None, commit=True, mark=PEER),
                 why="another host forwarded it: answers go back there",
             )  # fmt: skip
+        for low, high in sorted({each.target_ports for each in forwards if each.protocol == "tcp"}):
+            for ports in _blocks(low, high):
+                lost = _port("tcp", ports, "src") | {"in_port": port.ofport, "tcp_flags": _NO_FIRST}
+                yield FORWARD_BACK.flow(
+                    Priority.ANYWHERE, match(**lost, eth_type=IPV4, ct_state=tracked(CtState.NEW)),
+                    why="of a connection that is not known here any more: it waits until the client sends",
+                )  # fmt: skip
 
     def member(self, network: NetworkView, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if network.gateway is None or not network.gateway.nat or host.external is None or not fabric.forwards_ports():
@@ -156,23 +164,23 @@ def _back(state: CtState) -> Iterator[Flow]:
 
 def _turned(state: CtState) -> Iterator[Flow]:
     """Answers to the host's own external address: a guest of its has it for now."""
-    known = tracked(state)
+    wanted, mask = tracked(state)
+    answer: dict[str, Value] = {"eth_type": IPV4, "ct_state": (wanted, mask)}
     yield HAIRPIN.flow(
-        Priority.HERE + state, match(source=Source.VNIC, ct_state=known, ct_mark=0), *_TO_ITS_GUEST,
+        Priority.HERE + state, match(**answer, source=Source.VNIC, ct_mark=0), *_TO_ITS_GUEST,
         why="answers a guest of this host that was forwarded",
     )  # fmt: skip
     yield HAIRPIN.flow(
-        Priority.ANYWHERE + state, match(source=Source.VNIC, ct_state=known), *_BY_MARK,
+        Priority.ANYWHERE + state, match(**answer, source=Source.VNIC), *_BY_MARK,
         why="an answer: back to the host that forwarded the connection",
     )  # fmt: skip
     yield HAIRPIN.flow(
-        Priority.ANYWHERE + state, match(source=Source.TUNNEL, ct_state=known), *_TO_ITS_GUEST,
+        Priority.ANYWHERE + state, match(**answer, source=Source.TUNNEL), *_TO_ITS_GUEST,
         why="answers a guest of this host that was forwarded",
     )  # fmt: skip
-    wanted, mask = known
-    answer = wanted | CtState.REPLY, mask | CtState.REPLY
+    reply = wanted | CtState.REPLY, mask | CtState.REPLY
     yield HAIRPIN_STATE.flow(
-        Priority.ANYWHERE + state, match(ct_state=answer), load(SOURCE, Source.OUTSIDE), load("in_port", 0),
+        Priority.ANYWHERE + state, match(ct_state=reply), load(SOURCE, Source.OUTSIDE), load("in_port", 0),
         goto(Stage.ROUTE), why="an answer: back to the guest that began",
     )  # fmt: skip
 
@@ -198,6 +206,6 @@ def _blocks(low: int, high: int) -> Iterator[tuple[int, int]]:
         low += size
 
 
-def _port(protocol: str, ports: tuple[int, int]) -> dict[str, Value]:
+def _port(protocol: str, ports: tuple[int, int], end: str = "dst") -> dict[str, Value]:
     value: Value = ports[0] if ports[1] == _ALL_PORTS else ports
-    return {"ip_proto": _PROTOCOLS[protocol], f"{protocol}_dst": value}
+    return {"ip_proto": _PROTOCOLS[protocol], f"{protocol}_{end}": value}

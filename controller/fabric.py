@@ -501,9 +501,10 @@ class Reader:
         """Whether some port forward leads into the network, or into any."""
         return bool(self._get(("names", "forward") if network is None else ("forwards of network", network)))
 
-    def is_target(self, port: PortView) -> bool:
-        """Whether some port forward leads to that vNIC, at either place of one that is being copied."""
-        return bool(self._get(("forwards to", port.name.removesuffix(_ARRIVING))))
+    def forwards_to(self, port: PortView) -> list[ForwardView]:
+        """The port forwards that lead to that vNIC, at either place of one that is being copied."""
+        names = self._get(("forwards to", port.name.removesuffix(_ARRIVING))) or ()
+        return [view for name in names if (view := self.forward(name)) is not None]
 
     def barred(self, host: str) -> list[BarredView]:
         """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""

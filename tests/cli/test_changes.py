@@ -208,7 +208,10 @@ def test_delete_by_name_and_by_file(run: Run, served: Served, fleet: str) -> Non
         (["delete", "network"], "say which: KIND NAME, or -f FILE"),
         (["delete", "network", "web", "-f", "x"], "name an object or files with -f, not both"),
         (["get", "netwrok"], "kind 'netwrok' is not known; did you mean network?"),
-        (["get", "x"], "kind 'x' is not known; one of: host, hosts, network, networks, port, ports"),
+        (
+            ["get", "x"],
+            "kind 'x' is not known; one of: host, hosts, network, networks, port, portforward, portforwards, ports",
+        ),
         (["apply", "-f", "x", "--wait", "-1"], "is not in the range"),
         (["--api", "ftp://x", "get", "hosts"], "is no address of a controller; write unix:/PATH"),
         (["nonsense"], "No such command"),

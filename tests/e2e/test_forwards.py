@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 import threading
@@ -22,6 +23,11 @@ kind: Network
 name: web
 mode: nat
 subnets: [10.77.0.0/24]
+---
+kind: Network
+name: shop
+mode: nat
+subnets: [10.78.0.0/24]
 """
 FORWARDS = """\
 ---
@@ -56,19 +62,20 @@ Guests = dict[str, LightGuest]
 
 @pytest.fixture(scope="module")
 def guests(fleet: Fleet) -> Guests:
-    """Both hosts with an address outside, a guest of the network on each, and the forwards."""
+    """Both hosts with an address outside, a guest of the network on each, one of another network, and the forwards."""
     outside(fleet, f"addr add {NEAR}/24 dev eth0", f"addr add {FAR}/32 dev lo")
     for name, address in EXTERNAL.items():
         external = {"uplink": "physnet1", "address": f"{address}/24", "gateway": NEAR}
         fleet.client.post("/apply", [{**fleet.host_document(name), "external": external}], wait=30.0)
     fleet.apply(NETWORK)
     found = {}
-    for number, host in ((1, "h1"), (2, "h2")):
-        nic = Nic("web", addresses=(f"10.77.0.1{number}/24",), gateways=("10.77.0.1",), mtu=1450)
+    for name, host, network, subnet, last in (
+        ("g1", "h1", "web", "10.77.0", 11), ("g2", "h2", "web", "10.77.0", 12), ("other", "h1", "shop", "10.78.0", 13),
+    ):  # fmt: skip
+        nic = Nic(network, addresses=(f"{subnet}.{last}/24",), gateways=(f"{subnet}.1",), mtu=1450)
         fleet.hosts[host].wait_bridge("br-int")
-        guest = fleet.lab.start_light(host, f"g{number}", [nic])
-        fleet.apply(guest.ports_yaml() + f"addresses: [10.77.0.1{number}]\n")
-        found[guest.name] = guest
+        guest = found[name] = fleet.lab.start_light(host, name, [nic])
+        fleet.apply(guest.ports_yaml() + f"addresses: [{subnet}.{last}]\n")
     fleet.wait_active(guest.nics[0].mac for guest in found.values())
     fleet.apply(FORWARDS)
     return found
@@ -231,3 +238,83 @@ def test_nothing_else_comes_in(fleet: Fleet, guests: Guests) -> None:
         outside(fleet, f"route add 10.77.0.0/24 via {EXTERNAL['h1']}")
         assert refused(out, ("10.77.0.12", 80))
         outside(fleet, "route del 10.77.0.0/24")
+
+
+@pytest.mark.parametrize("client", ["g1", "g2", "other"])
+@pytest.mark.parametrize("host", ["h1", "h2"])
+@pytest.mark.parametrize(("guest", "port"), [("g1", 8081), ("g2", 8082)])
+def test_guests_use_the_external_addresses_too(
+    fleet: Fleet, guests: Guests, client: str, host: str, guest: str, port: int
+) -> None:
+    """Also that of their own host, and for themselves; they are seen by the external address of their host."""
+    own_host = guests[client].host.name
+    with Echo(guests[guest], 80, socket.SOCK_STREAM) as server:
+        connects(guests[client].netns, "", (EXTERNAL[host], port))
+    assert [address for address, _ in server.peers] == [EXTERNAL[own_host]]
+
+
+def test_a_target_speaks_to_the_outside_by_its_own_host(fleet: Fleet, guests: Guests) -> None:
+    with a_socket(fleet.lab.outside, socket.SOCK_STREAM, NEAR) as server:
+        server.listen()
+        with a_socket(guests["g2"].netns, socket.SOCK_STREAM, "", 80) as client:
+            client.connect(server.getsockname())
+            connection, peer = server.accept()
+            connection.close()
+    assert peer[0] == EXTERNAL["h2"]
+
+
+@pytest.mark.parametrize("host", ["h1", "h2"])
+def test_what_the_guest_says_of_a_closed_port_reaches_the_client(fleet: Fleet, guests: Guests, host: str) -> None:
+    """An ICMP error goes back the way that the datagram came."""
+    with a_socket(fleet.lab.outside, socket.SOCK_DGRAM, FAR) as client:
+        client.connect((EXTERNAL[host], 5001))
+        client.settimeout(1.0)
+
+        def told() -> bool:
+            try:
+                client.send(b"x")
+                client.recv(10)
+            except ConnectionRefusedError:
+                return True
+            except TimeoutError:
+                return False
+            return False
+
+        eventually("the port is known to be closed", told)
+
+
+def test_datagrams_in_fragments(fleet: Fleet, guests: Guests) -> None:
+    with Echo(guests["g2"], 5002, socket.SOCK_DGRAM):
+        for host in EXTERNAL:
+            asks(fleet.lab.outside, NEAR, (EXTERNAL[host], 5002), 4000)
+
+
+def test_connections_go_on_without_a_controller(fleet: Fleet, guests: Guests) -> None:
+    with Echo(guests["g1"], 80, socket.SOCK_STREAM):
+        connects(fleet.lab.outside, NEAR, (EXTERNAL["h2"], 8081))
+        fleet.controller.stop(signal.SIGKILL)
+        try:
+            connects(fleet.lab.outside, FAR, (EXTERNAL["h2"], 8081))
+        finally:
+            fleet.controller.start()
+        fleet.settle()
+
+
+def test_the_target_has_another_address_then_none(fleet: Fleet, guests: Guests) -> None:
+    guest, out = guests["g2"], fleet.lab.outside
+    fleet.apply(
+        "kind: PortForward\nname: late\nnetwork: web\nlisten: {port: 9000}\n"
+        f"target: {{vm: {guest.vm_id}, port: 80}}\n"
+    )
+    with Echo(guest, 80, socket.SOCK_STREAM) as server:
+        connects(out, NEAR, (EXTERNAL["h1"], 9000))
+        guest.run("ip addr add 10.77.0.112/24 dev eth0 && ip addr del 10.77.0.12/24 dev eth0; "
+                  "ip route replace default via 10.77.0.1")  # fmt: skip
+        fleet.apply(guest.ports_yaml() + "addresses: [10.77.0.112]\n")
+        fleet.settle()
+        assert fleet.get("PortForward", "late")["status"]["target"] == "10.77.0.112"
+        connects(out, NEAR, (EXTERNAL["h1"], 9000))
+        assert len(server.peers) == 2
+        assert refused(out, (EXTERNAL["h1"], 8082))  # nobody has the address that this one names
+        fleet.delete([("PortForward", "late")])
+        assert refused(out, (EXTERNAL["h1"], 9000))
