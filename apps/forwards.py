@@ -68,7 +68,7 @@ class Forwards(App):
             target = f"{forward.address}:{inside}" if inside else forward.address
             yield NAT_IN_STATE.flow(
                 Priority.ANYWHERE,
-                match(ct_state=tracked(CtState.NEW), eth_type=IPV4, **_port(forward.protocol, outside)),
+                match(ct_state=tracked(CtState.NEW), eth_type=IPV4, **_port(forward.protocol, "dst", outside)),
                 load(SOURCE, Source.OUTSIDE),
                 Track(Stage.ROUTE, ZONE, Nat("dst", forward.address, port_min=inside), commit=True),
                 why=f"a connection from outside, for {target}",
@@ -104,7 +104,7 @@ class Forwards(App):
             )  # fmt: skip
         for low, high in sorted({each.target_ports for each in forwards if each.protocol == "tcp"}):
             for ports in _blocks(low, high):
-                lost = _port("tcp", ports, "src") | {"in_port": port.ofport, "tcp_flags": _NO_FIRST}
+                lost = {"in_port": port.ofport, "tcp_flags": _NO_FIRST, **_port("tcp", "src", ports)}
                 yield FORWARD_BACK.flow(
                     Priority.ANYWHERE, match(**lost, eth_type=IPV4, ct_state=tracked(CtState.NEW)),
                     why="of a connection that is not known here any more: it waits until the client sends",
@@ -206,6 +206,6 @@ def _blocks(low: int, high: int) -> Iterator[tuple[int, int]]:
         low += size
 
 
-def _port(protocol: str, ports: tuple[int, int], end: str = "dst") -> dict[str, Value]:
+def _port(protocol: str, end: str, ports: tuple[int, int]) -> dict[str, Value]:
     value: Value = ports[0] if ports[1] == _ALL_PORTS else ports
     return {"ip_proto": _PROTOCOLS[protocol], f"{protocol}_{end}": value}

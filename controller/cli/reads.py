@@ -154,7 +154,7 @@ def _listens(document: Document) -> str:
 def _target(document: Document) -> str:
     target = document.get("target") or {}
     name = next((f"{what} {target[what]}" for what in ("vm", "vnic", "address") if what in target), "")
-    return f"{name}, {target['port']}" if "port" in target else name
+    return f"{name}, port {target['port']}" if "port" in target else name
 
 
 def _generic(kind: str) -> Sequence[Column]:

@@ -150,6 +150,10 @@ def _listens(where: str, forward: PortForwardSpec, hosts: Mapping[str, HostSpec]
         known = ", ".join(sorted(host.external.ip for host in hosts.values() if host.external is not None)) or "none"
         yield Problem(f"{where}: listen.address", f"{listen.address} is no host's external address",
                       f"those are: {known}")  # fmt: skip
+    for name in sorted(forward.listens_on(hosts)) if listen.protocol == "sctp" else ():
+        if hosts[name].datapath_type == "netdev":  # measured with Open vSwitch 3.1: it tracks SCTP without its ports
+            yield Problem(f"{where}: listen.protocol", f"Host {name} has datapath_type netdev, which does not know the "
+                          "ports of sctp", "choose a host with datapath_type system, or another protocol")  # fmt: skip
 
 
 def _leads(where: str, forward: PortForwardSpec, networks: Mapping[str, NetworkSpec]) -> Iterator[Problem]:

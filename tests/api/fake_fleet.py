@@ -262,6 +262,8 @@ class FakeFleet:
                 "hosts": ["kvm01"],
                 "ports": 0,
             }
+        if kind == "PortForward":
+            status = {"addresses": ["203.0.113.11"], "target": "10.0.0.5", "host": "kvm01", "reason": ""}
         return {"kind": kind, "name": name, **dump_spec(spec), "generation": generation, "status": status}
 
 

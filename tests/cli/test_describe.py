@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +18,10 @@ FLEET = """\
 {kind: Host, name: kvm01, ovsdb: "tcp:192.0.2.1:6640", tunnel_ip: 192.0.2.1}
 ---
 {kind: Network, name: web, mode: isolated}
+---
+{kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24]}
+---
+{kind: PortForward, name: door, network: shop, listen: {port: 8080}, target: {vm: web1, port: 80}}
 """
 
 
@@ -66,6 +71,13 @@ def test_a_vnic(run: Run, served: Served) -> None:
     for title in ("Its network:\n  NAME ", "Its host:\n  NAME ", "Other vNICs of its guest (1):\n  VM "):
         assert title in text
     assert text.count("so it is") == 1
+
+
+def test_a_forward(run: Run) -> None:
+    text = run("describe", "portforward", "door").stdout
+    assert sections(text)[:6] == ["PortForward door, generation 1", "Wanted", "Observed", "Its network",
+                                  "Its target's host", "Last events"]  # fmt: skip
+    assert re.search(r"^  target: +10\.0\.0\.5$", text, re.MULTILINE)
 
 
 def test_as_json(run: Run) -> None:

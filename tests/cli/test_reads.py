@@ -42,6 +42,22 @@ def test_host_list(run: Run) -> None:
     )
 
 
+def test_forwards(run: Run) -> None:
+    forwards = """\
+{kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24]}
+---
+{kind: PortForward, name: calls, network: shop, listen: {port: 5000-5009, protocol: udp}, target: {address: 10.0.0.5}}
+---
+{kind: PortForward, name: door, network: shop, listen: {port: 8080}, target: {vm: web1, port: 80}}
+"""
+    assert run("apply", "-f", "-", stdin=forwards).exit_code == 0
+    assert run("get", "portforwards").stdout == (
+        "NAME   NETWORK  LISTEN                       TARGET            LEADS_TO  HOST   ADDRESSES     REASON\n"
+        "calls  shop     udp 5000-5009 of every host  address 10.0.0.5  10.0.0.5  kvm01  203.0.113.11  -\n"
+        "door   shop     tcp 8080 of every host       vm web1, port 80  10.0.0.5  kvm01  203.0.113.11  -\n"
+    )
+
+
 def test_switches_that_were_turned_away(run: Run, served: Served) -> None:
     assert run("host", "list").stderr == ""
     served.fleet.unknown = [

@@ -38,9 +38,13 @@ EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 6}  # of each 
 FLEET = """\
 {{kind: Host, name: kvm1, ovsdb: "{}", tunnel_ip: 192.0.2.1}}
 ---
+{{kind: Network, name: pool, mode: nat, subnets: [198.51.100.0/24]}}
+---
 {{kind: Network, name: web, mode: isolated, portgroups: {{quiet: {{isolation: isolated}}}}}}
 ---
 {{kind: Port, name: front, vm: web1, mac: "52:54:00:00:00:0f", network: web, addresses: [192.0.2.7]}}
+---
+{{kind: PortForward, name: door, network: pool, listen: {{port: 8080}}, target: {{vm: web1, port: 80}}}}
 """
 SPARE = """\
 ---
@@ -50,8 +54,13 @@ SPARE = """\
 """
 XML = b"<network><name>spare</name><bridge name='virbr7'/></network>"
 # What there is, for path and query parameters; what else is text finds nothing.
-_NAMES = {"hosts": "kvm1", "networks": "web", "ports": "front", "topology": "kvm1"}
-_SPARE = {"hosts": "kvm2", "networks": "spare", "ports": "front"}  # what nobody uses, to be deleted
+_NAMES = {"hosts": "kvm1", "networks": "web", "ports": "front", "portforwards": "door", "topology": "kvm1"}
+_SPARE = {
+    "hosts": "kvm2",
+    "networks": "spare",
+    "ports": "front",
+    "portforwards": "door",
+}  # what nobody uses, to be deleted
 _REAL = {"from": WEB1, "to": "front", "host": "kvm1", "network": "web", "guest": WEB1, "port": MAC1, "vm": "web1",
          "table": "classify", "owner": "fleetswitch", "state": "installed", "since": "15m", "kind": "Host"}  # fmt: skip
 _CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]

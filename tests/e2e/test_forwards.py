@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from e2e_fleet import Fleet, eventually
@@ -161,19 +162,20 @@ def connects(space: str, source: str, target: tuple[str, int], size: int = 200_0
         return own
 
 
-def asks(space: str, source: str, target: tuple[str, int], size: int = 100) -> tuple[str, int]:
-    """Send datagrams until one is answered; gives the client's own address."""
+def asks(space: str, source: str, target: tuple[str, int], *sizes: int) -> tuple[str, int]:
+    """Send datagrams of these sizes, each until it is answered; gives the client's own address."""
     with a_socket(space, socket.SOCK_DGRAM, source) as client:
         client.settimeout(1.0)
 
-        def answered() -> bool:
+        def answered(size: int) -> bool:
             client.sendto(b"x" * size, target)
             with contextlib.suppress(TimeoutError):
                 data, peer = client.recvfrom(65536)
                 return peer == target and len(data) == size
             return False
 
-        eventually(f"{target} answers", answered)
+        for size in sizes or (100,):
+            eventually(f"{target} answers {size} bytes", partial(answered, size))
         own: tuple[str, int] = client.getsockname()
         return own
 
@@ -284,9 +286,12 @@ def test_what_the_guest_says_of_a_closed_port_reaches_the_client(fleet: Fleet, g
 
 
 def test_datagrams_in_fragments(fleet: Fleet, guests: Guests) -> None:
+    """In a conversation that began with a whole one; each fits through the tunnels."""
     with Echo(guests["g2"], 5002, socket.SOCK_DGRAM):
-        for host in EXTERNAL:
-            asks(fleet.lab.outside, NEAR, (EXTERNAL[host], 5002), 4000)
+        for address in EXTERNAL.values():
+            outside(fleet, f"route add {address}/32 dev eth0 mtu lock 1400")
+            asks(fleet.lab.outside, NEAR, (address, 5002), 100, 4000)
+            outside(fleet, f"route del {address}/32")
 
 
 def test_connections_go_on_without_a_controller(fleet: Fleet, guests: Guests) -> None:
@@ -308,7 +313,7 @@ def test_the_target_has_another_address_then_none(fleet: Fleet, guests: Guests) 
     )
     with Echo(guest, 80, socket.SOCK_STREAM) as server:
         connects(out, NEAR, (EXTERNAL["h1"], 9000))
-        guest.run("ip addr add 10.77.0.112/24 dev eth0 && ip addr del 10.77.0.12/24 dev eth0; "
+        guest.run("ip addr del 10.77.0.12/24 dev eth0; ip addr add 10.77.0.112/24 dev eth0; "
                   "ip route replace default via 10.77.0.1")  # fmt: skip
         fleet.apply(guest.ports_yaml() + "addresses: [10.77.0.112]\n")
         fleet.settle()

@@ -91,6 +91,16 @@ def test_what_a_forward_names_must_be_there(wrong: PortForwardSpec, what: str) -
     assert said(*fleet(one=wrong).problems()) == [f"PortForward one: {what}"]
 
 
+def test_sctp_needs_a_datapath_that_knows_its_ports() -> None:
+    found = fleet(one=forward({"port": 80, "protocol": "sctp"}), two=forward({"port": 81, "protocol": "tcp"}))
+    assert found.problems() == []
+    found.hosts["kvm2"] = found.hosts["kvm2"].model_copy(update={"datapath_type": "netdev"})
+    assert said(*found.problems()) == [
+        "PortForward one: listen.protocol: Host kvm2 has datapath_type netdev, which does not know the ports of sctp; "
+        "choose a host with datapath_type system, or another protocol"
+    ]
+
+
 def test_one_port_leads_to_one_place() -> None:
     every, first = forward({"port": "8000-8080"}), forward({"port": 8080, "host": "kvm1"})
     by_address = forward({"port": "8080-8081", "address": "203.0.113.12"})
