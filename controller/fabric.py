@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from controller.forwards import forward_view
+from controller.forwards import forward_view, is_meant
 from controller.model.fields import is_uuid
 from controller.model.forward import PortForwardSpec
 from controller.model.guard import checks
@@ -83,7 +83,7 @@ class Fabric:
         self._answers: dict[Key, Any] = {}
         self._groups: dict[Key, set[str]] = defaultdict(set)
         self._regrouped: set[Key] = set()
-        self._unsettled: set[str] = set()  # networks whose vNICs changed since forwards were looked at
+        self._unsettled: list[PortView] = []  # vNICs as they were, and are, that changed since forwards were looked at
 
     def reader(self) -> Reader:
         return Reader(self._answers)
@@ -275,8 +275,8 @@ class Fabric:
 
     def _led_elsewhere(self, rows: Rows, everything: bool) -> set[str]:
         """Forwards that may lead elsewhere now."""
-        unsettled, self._unsettled = self._unsettled, set()
-        return {name for name, spec in rows.forwards.items() if everything or spec.network in unsettled}
+        changed, self._unsettled = self._unsettled, []
+        return {n for n, spec in rows.forwards.items() if everything or any(is_meant(spec, port) for port in changed)}
 
     def _forward_view(self, name: str, rows: Rows) -> ForwardView | None:
         spec = rows.forwards.get(name)
@@ -309,7 +309,7 @@ class Fabric:
         old: PortView | None = self._answers.get(("port", name))
         if old == new:
             return
-        self._unsettled |= {view.network for view in (old, new) if view is not None}
+        self._unsettled += [view for view in (old, new) if view is not None]
         self._set(("port", name), new, touched)
         places_old, places_new = _places(old), _places(new)
         for key in places_old - places_new:

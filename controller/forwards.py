@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface
 
-from controller.model.forward import ForwardTarget, PortForwardSpec
+from controller.model.forward import PortForwardSpec
 from controller.views import ForwardView, HostView, NetworkView, PortView
 
 
@@ -21,7 +21,7 @@ def forward_view(
     external address is meant, ``hosts`` all."""
     if network.gateway is None or not network.gateway.nat:
         return None
-    found = next(_targets(spec.target, network, ports), None)
+    found = next(_targets(spec, network, ports), None)
     if found is None:
         return None
     port, address = found
@@ -41,17 +41,21 @@ def _reaches(host: HostView, there: HostView, network: NetworkView) -> bool:
     return host.name == there.name or by_tunnel
 
 
-def _targets(target: ForwardTarget, network: NetworkView, ports: Iterable[PortView]) -> Iterator[tuple[PortView, str]]:
+def is_meant(spec: PortForwardSpec, port: PortView) -> bool:
+    """Whether the vNIC is its target, or would be if it had an address."""
+    target = spec.target
+    if port.network != spec.network or port.arriving or not port.memberships:
+        return False
+    if target.address is not None:
+        return target.address in port.addresses
+    return target.vm in port.guest if target.vm is not None else target.vnic == port.name
+
+
+def _targets(spec: PortForwardSpec, network: NetworkView, ports: Iterable[PortView]) -> Iterator[tuple[PortView, str]]:
     """The vNICs that are meant, each with its address; of a guest with several, the first one by name counts."""
     for port in ports:
-        if port.arriving or not port.memberships:
-            continue
-        if target.vm is not None and target.vm not in port.guest:
-            continue
-        if target.vnic is not None and target.vnic != port.name:
-            continue
-        for address in port.ipv4:
-            if target.address in {None, address} and _within(address, network):
+        for address in port.ipv4 if is_meant(spec, port) else ():
+            if spec.target.address in {None, address} and _within(address, network):
                 yield port, address
 
 
