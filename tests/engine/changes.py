@@ -53,6 +53,17 @@ def hosts(number: int) -> st.SearchStrategy[HostSpec]:
     return st.builds(build, ips, st.sampled_from(["geneve", "vxlan", "gre"]), uplinks, outside)
 
 
+def routed() -> st.SearchStrategy[NetworkSpec]:
+    """Networks with a gateway, most of them with NAT."""
+    return st.builds(
+        NetworkSpec, mode=st.sampled_from(["nat", "nat", "isolated"]), span=st.sampled_from(["fleet", "fleet", "host"]),
+        portgroups=st.sampled_from([{}, GROUPS]),
+        subnets=st.sampled_from([("10.0.0.0/24",), ("10.0.0.1/24", "fd00::/64")]),
+        dhcp=st.sampled_from([None, Dhcp(range=(("10.0.0.9", "10.0.0.20"),))]),
+        dns=st.sampled_from([None, None, Dns(enable=False)]),
+    )  # fmt: skip
+
+
 def networks() -> st.SearchStrategy[NetworkSpec]:
     """Also ones that share VLANs of a physical network, which the store refuses and the engine must outlive."""
     vlans = st.sampled_from([None, None, 10, 20, 100])
@@ -61,18 +72,11 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
         NetworkSpec, mode=st.just("isolated"), span=st.sampled_from(["fleet", "fleet", "host"]), vlan=vlans,
         portgroups=st.sampled_from([{}, GROUPS, GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
-    natted = st.builds(
-        NetworkSpec, mode=st.sampled_from(["nat", "nat", "isolated"]), span=st.sampled_from(["fleet", "fleet", "host"]),
-        portgroups=st.sampled_from([{}, GROUPS]),
-        subnets=st.sampled_from([("10.0.0.0/24",), ("10.0.0.1/24", "fd00::/64")]),
-        dhcp=st.sampled_from([None, Dhcp(range=(("10.0.0.9", "10.0.0.20"),))]),
-        dns=st.sampled_from([None, None, Dns(enable=False)]),
-    )  # fmt: skip
     bridged = st.builds(
         NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
         portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
-    return st.one_of(isolated, bridged, natted)
+    return st.one_of(isolated, bridged, routed())
 
 
 def ports(number: int) -> st.SearchStrategy[PortStatus]:
@@ -122,13 +126,32 @@ def forwards() -> st.SearchStrategy[PortForwardSpec]:
     )  # fmt: skip
 
 
+def named(kind: str, name: str, values: st.SearchStrategy[Any], gone: int) -> st.SearchStrategy[Change]:
+    """The object becomes one of these values; once in ``gone`` times and one it vanishes."""
+    value = st.integers(0, gone).flatmap(lambda n: values if n else st.none())
+    return value.map(lambda found: (kind, name, found))
+
+
+def forwarded_changes() -> st.SearchStrategy[Change]:
+    """Changes that port forwards into the first network feel."""
+
+    def there(value: Any) -> Any:
+        return value.model_copy(update={"network": NETWORKS[0]})
+
+    def port(number: int) -> st.SearchStrategy[PortStatus]:
+        default = {"portgroup": "default", "ofport": number + 1}
+        return ports(number).map(lambda value: there(value).model_copy(update=default))
+
+    return st.one_of(
+        st.sampled_from(FORWARDS).flatmap(lambda name: named("PortForward", name, forwards().map(there), 4)),
+        st.integers(0, 2).flatmap(lambda n: named("Port", PORTS[n], port(n), 7)),
+        st.integers(0, len(HOSTS) - 1).flatmap(lambda n: named("Host", HOSTS[n], hosts(n), 7)),
+        named("Network", NETWORKS[0], routed(), 4),
+    )
+
+
 def changes() -> st.SearchStrategy[Change]:
     """One object appears, becomes another, or vanishes."""
-
-    def named(kind: str, name: str, values: st.SearchStrategy[Any], gone: int) -> st.SearchStrategy[Change]:
-        value = st.integers(0, gone).flatmap(lambda n: values if n else st.none())
-        return value.map(lambda found: (kind, name, found))
-
     return st.one_of(
         st.integers(0, len(HOSTS) - 1).flatmap(lambda n: named("Host", HOSTS[n], hosts(n), 4)),
         st.sampled_from(NETWORKS).flatmap(lambda name: named("Network", name, networks(), 4)),

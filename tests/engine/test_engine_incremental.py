@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from changes import HOSTS, NETWORKS, Change, changes
+from changes import FORWARDS, HOSTS, NETWORKS, PORTS, Change, changes, forwarded_changes
 from fleets import FleetRows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,6 +30,18 @@ def start() -> FleetRows:
     group = {"trunk": {"trunk": [10, 20], "native": 10}, "quiet": {"isolation": "isolated"}}
     fleet.network(NETWORKS[0], portgroups=group)
     fleet.network(NETWORKS[1], "bridge", physical_network="phys1", portgroups=group)
+    return fleet
+
+
+def start_outside() -> FleetRows:
+    """A fleet whose guests are reached from outside."""
+    fleet = FleetRows()
+    for number, host in enumerate(HOSTS):
+        fleet.host(host, f"192.0.2.{number + 1}", "phys1").outside(host, "phys1", f"203.0.113.{number + 11}")
+    fleet.network(NETWORKS[0], "nat", subnets=["10.0.0.0/24"])
+    for number in range(3):
+        fleet.port(PORTS[number], HOSTS[number], NETWORKS[0], addresses=(f"10.0.0.{number + 5}",))
+        fleet.forward(FORWARDS[number], NETWORKS[0], {"port": 80 + number}, {"vnic": PORTS[number]})
     return fleet
 
 
@@ -74,13 +86,8 @@ def compare(engine: Engine, fleet: FleetRows, switches: Switches) -> None:
     assert engine._dependents == fresh._dependents
 
 
-@settings(
-    max_examples=100 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
-)  # fmt: skip
-@given(st.lists(st.lists(changes(), min_size=1, max_size=4), min_size=12, max_size=40))
-def test_a_history_of_changes_ends_where_a_fresh_start_does(history: list[list[Change]]) -> None:
-    fleet, engine, switches = start(), Engine(PIPELINE), Switches()
+def follow(fleet: FleetRows, history: list[list[Change]]) -> None:
+    engine, switches = Engine(PIPELINE), Switches()
     switches.apply(engine.update(fleet.rows()), set(fleet.hosts))
     compare(engine, fleet, switches)
     for step in history:
@@ -89,3 +96,21 @@ def test_a_history_of_changes_ends_where_a_fresh_start_does(history: list[list[C
         changed = {(kind, name) for kind, name, _ in step}
         switches.apply(engine.update(fleet.rows(), changed), set(fleet.hosts))
         compare(engine, fleet, switches)
+
+
+@settings(
+    max_examples=100 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(st.lists(st.lists(changes(), min_size=1, max_size=4), min_size=12, max_size=40))
+def test_a_history_of_changes_ends_where_a_fresh_start_does(history: list[list[Change]]) -> None:
+    follow(start(), history)
+
+
+@settings(
+    max_examples=25 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
+)  # fmt: skip
+@given(st.lists(st.lists(forwarded_changes(), min_size=1, max_size=3), min_size=8, max_size=20))
+def test_so_does_one_of_forwards(history: list[list[Change]]) -> None:
+    follow(start_outside(), history)
