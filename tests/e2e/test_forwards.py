@@ -45,6 +45,12 @@ listen: {port: 8082}
 target: {address: 10.77.0.12, port: 80}
 ---
 kind: PortForward
+name: shop
+network: shop
+listen: {port: 8083, host: h2}
+target: {vnic: other-0, port: 80}
+---
+kind: PortForward
 name: calls
 network: web
 listen: {port: 5000-5009, protocol: udp}
@@ -183,7 +189,7 @@ def asks(space: str, source: str, target: tuple[str, int], *sizes: int) -> tuple
 def refused(space: str, target: tuple[str, int]) -> bool:
     """Whether nobody answers at all."""
     with a_socket(space, socket.SOCK_STREAM) as client:
-        client.settimeout(1.5)
+        client.settimeout(1.0)
         return client.connect_ex(target) != 0
 
 
@@ -217,6 +223,13 @@ def test_tcp_by_either_host_to_a_guest_on_either(
     assert seen_inside == {(*client, address, 80), (address, 80, *client)}
 
 
+def test_a_host_without_a_guest_of_the_network_forwards_too(fleet: Fleet, guests: Guests) -> None:
+    with Echo(guests["other"], 80, socket.SOCK_STREAM) as server:
+        client = connects(fleet.lab.outside, FAR, (EXTERNAL["h2"], 8083))
+        assert server.peers == [client]
+        assert refused(fleet.lab.outside, (EXTERNAL["h1"], 8083))
+
+
 def _every_udp() -> Iterator[tuple[str, int, int]]:
     for host in EXTERNAL:
         yield host, 5000, 5000
@@ -235,7 +248,7 @@ def test_nothing_else_comes_in(fleet: Fleet, guests: Guests) -> None:
     out = fleet.lab.outside
     with Echo(guests["g2"], 80, socket.SOCK_STREAM), Echo(guests["g2"], 81, socket.SOCK_STREAM):
         connects(out, NEAR, (EXTERNAL["h1"], 8082))
-        for port in (80, 81, 8083, 5000):
+        for port in (80, 81, 5000):
             assert refused(out, (EXTERNAL["h1"], port))
         outside(fleet, f"route add 10.77.0.0/24 via {EXTERNAL['h1']}")
         assert refused(out, ("10.77.0.12", 80))
