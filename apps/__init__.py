@@ -17,6 +17,7 @@ from apps.neighbours import Neighbours
 from apps.overlay import Overlay
 from apps.ownership import Ownership
 from apps.quarantine import Quarantine
+from apps.ra import Ra
 from apps.reserved import Reserved
 from apps.routing import Routing
 from apps.spoof_guard import SpoofGuard
@@ -24,7 +25,7 @@ from controller.pipeline.app import App
 
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
-    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Neighbours(), Routing(),
-    Forwards(), Nat(), External(), L2(), Overlay(),
+    Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Ra(), Neighbours(),
+    Routing(), Forwards(), Nat(), External(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

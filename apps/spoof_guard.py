@@ -16,10 +16,10 @@ the first fragment (RFC 7112).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Address
 
 from controller.fabric import Reader
 from controller.model.guard import Check
+from controller.model.subnet import link_local
 from controller.openflow.match import Value
 from controller.pipeline.actions import goto, match, punt
 from controller.pipeline.app import App
@@ -40,6 +40,7 @@ _ARP_REQUEST, _RARP_REQUEST = 1, 3
 _ROUTER_SOLICITATION, _SOLICITATION, _ADVERTISEMENT = 133, 135, 136
 _MLD = (131, 132, 143)  # RFC 2710 report and done, RFC 3810 report
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
+_LINK_LOCAL = ("fe80::", "ffc0::")  # RFC 4291, 2.4
 _NO_MAC = "00:00:00:00:00:00"  # the link-layer option is not there
 
 _CLAIM = punt(128)  # Ethernet 14, IPv6 40, ND 24 and an option; whoever claims waits, and says it again
@@ -101,6 +102,9 @@ class SpoofGuard(App):
         yield from _nd(port, own)
         yield from _ipv4(port, own)
         yield from _ipv6(port, own)
+        network = fabric.network(port.network)
+        if network is not None and network.gateway is not None and network.gateway.ipv6:
+            yield from _asking(port, own)
         yield from _rarp(port, own)
         yield from _shape(port, own)
 
@@ -220,6 +224,16 @@ def _ipv6(port: PortView, own: _Terms) -> Iterator[Flow]:
     yield ADDRESS_GUARD.flow(Priority.ANYWHERE, match(**own, eth_type=_IPV6), why="from somebody else's IPv6 address")
 
 
+def _asking(port: PortView, own: _Terms) -> Iterator[Flow]:
+    """A link-local address need not come of the MAC (RFC 7217), and a client asks from it until it has another. The
+    network itself answers, at the vNIC: whose address it is does not matter."""
+    if "ipv6" not in port.checks or "no_ipv6" in port.checks:
+        return
+    for terms, what in ((_icmpv6(_ROUTER_SOLICITATION), "routers"), (_DHCPV6_CLIENT, "an address")):
+        allowed = match(**own, **terms, ipv6_src=_LINK_LOCAL)
+        yield ADDRESS_GUARD.flow(Priority.HERE - 1, allowed, goto(Stage.EGRESS_POLICY), why=f"asks for {what}")
+
+
 def _rarp(port: PortView, own: _Terms) -> Iterator[Flow]:
     if "own_rarp" in port.checks:
         announces = match(**own, **_announces(port))
@@ -245,10 +259,8 @@ def _shape(port: PortView, own: _Terms) -> Iterator[Flow]:
 
 
 def with_link_local(addresses: tuple[str, ...], mac: str) -> tuple[str, ...]:
-    """IPv6 addresses, and the link-local one that the MAC makes (RFC 4291, appendix A).
+    """IPv6 addresses, and the link-local one that the MAC makes.
 
     No other link-local address: a guest that could take any could take its router's.
     """
-    octets = bytes.fromhex(mac.replace(":", ""))
-    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return tuple(dict.fromkeys((*addresses, str(IPv6Address(b"\xfe\x80" + bytes(6) + identifier)))))
+    return tuple(dict.fromkeys((*addresses, link_local(mac))))

@@ -13,10 +13,11 @@ from controller.desired import Desired
 from controller.errors import OpenFlowError
 from controller.fabric import Fabric
 from controller.model.guard import kind_of
+from controller.model.network import nobodys_addresses
 from controller.openflow.decode import PacketIn
 from controller.openflow.sparse import Sparse
 from controller.views import PortView
-from topology.claims import nobodys, read_claim
+from topology.claims import read_claim
 from topology.guests import Guests
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Claims:
         identity = status.vm_uuid, status.mac
         have = tuple(dict.fromkeys((*port.learned, *self._guests.claimed.get(identity, ()))))
         kind = kind_of(claim.address)
-        if claim.address in have or sum(kind_of(each) == kind for each in have) >= port.learns:
+        if kind in port.leased_kinds or claim.address in have or sum(kind_of(a) == kind for a in have) >= port.learns:
             return
         if (owner := self._owner(port, claim.address)) is not None:
             self._say.warning("%s: %s claims %s, which is %s", host, port.name, claim.address, owner)
@@ -73,7 +74,7 @@ class Claims:
     def _owner(self, port: PortView, address: str) -> str | None:
         """Whose the address is already, in words."""
         network = self._desired.networks.get(port.network)
-        if network is None or address in nobodys(network):
+        if network is None or address in nobodys_addresses(port.network, network):
             return "reserved, or the gateway's"
         for registration in self._fabric.registrations_of(port.network):
             if address in registration.addresses:

@@ -237,8 +237,9 @@ class Fabric:
             return None
         parts = () if group.isolation == "passthrough" else memberships(group, view, spec.untagged_vlan)
         addresses = _sorted(status.addresses)
-        learns = group.learn_addresses if set(addresses) <= set(status.learned) else 0
-        guard = checks(group.filters, addresses, group.learning, learns > 0)
+        registered = rows.registered.get(name)
+        learns = group.learn_addresses if registered is None or not registered.addresses else 0
+        guard = checks(group.filters, addresses, group.learning, learns > 0, bool(spec.autonomous()))
         guest = frozenset({status.vm_uuid, *([status.vm] if status.vm is not None and not is_uuid(status.vm) else ())})
         return PortView(
             name, status.mac, network, host, ofport, group.isolation, parts, addresses, guard, group.mac_limit,
@@ -425,9 +426,9 @@ def _network_view(name: str, rows: Rows) -> NetworkView | None:
 def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:
     if not spec.subnets:
         return None
-    return GatewayView(
-        network_gateway_mac(name, spec), spec.subnets, spec.dhcp is not None, spec.mode == "nat", spec.answers_dns
-    )
+    dhcp, dhcp6 = (spec.dhcp is not None and spec.has_subnet(version) for version in (4, 6))
+    mac = network_gateway_mac(name, spec)
+    return GatewayView(mac, spec.subnets, dhcp, spec.mode == "nat", spec.answers_dns, dhcp6)
 
 
 class Reader:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from controller.model.guard import Check, kind_of
 from controller.model.network import Isolation, PortGroup
+from controller.model.subnet import link_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,15 @@ class HostView:
 @dataclass(frozen=True, slots=True)
 class GatewayView:
     """What a network's gateway is, the same on every host. ``addresses`` are with their prefix lengths, such as
-    ``10.10.10.1/24``; ``dhcp`` says that DHCPv4 is answered, ``nat`` that guests reach the outside by their host's
-    external address, ``dns`` that it is a name server."""
+    ``10.10.10.1/24``; ``dhcp`` says that DHCPv4 is answered, ``dhcp6`` that DHCPv6 is, ``nat`` that guests reach the
+    outside by their host's external address, ``dns`` that it is a name server."""
 
     mac: str
     addresses: tuple[str, ...]
     dhcp: bool
     nat: bool = False
     dns: bool = False
+    dhcp6: bool = False
 
     @property
     def ipv4(self) -> tuple[str, ...]:
@@ -53,7 +55,9 @@ class GatewayView:
 
     @property
     def ipv6(self) -> tuple[str, ...]:
-        return tuple(a.partition("/")[0] for a in self.addresses if ":" in a)
+        """With the link-local one, as a router needs it (RFC 4861, 6.1.2), where there is any."""
+        written = tuple(a.partition("/")[0] for a in self.addresses if ":" in a)
+        return (*written, link_local(self.mac)) if written else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,13 @@ class PortView:
     @property
     def may_learn(self) -> bool:
         """Whether a claim could give it one more address, of some kind."""
-        kinds = [kind_of(address) for address in self.learned]
-        return any(kinds.count(kind) < self.learns for kind in ("ipv4", "ipv6", "link-local"))
+        kinds, known = [kind_of(address) for address in self.learned], self.leased_kinds
+        return any(kinds.count(kind) < self.learns and kind not in known for kind in ("ipv4", "ipv6", "link-local"))
+
+    @property
+    def leased_kinds(self) -> frozenset[str]:
+        """Kinds of which it has addresses that it did not learn: where it learns any, they are leased to it."""
+        return frozenset(kind_of(address) for address in self.addresses if address not in self.learned)
 
     @property
     def ipv4(self) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ class Whereabouts(Tracing):
         if network not in self._desired.networks:
             raise no_such("Network", network, self._desired.networks)
         now, found = time.time(), self._desired.leases.get(network, {})
-        return [_lease(found[ip], self._desired.statuses, now) for ip in sorted(found, key=ip_address)]
+        return [_lease(found[ip], self._desired.statuses, now) for ip in sorted(found, key=_in_order)]
 
     async def counters(self, host: str | None) -> Counters:
         """The counters of every port of every host, or of one. Raises NotFound."""
@@ -180,6 +180,11 @@ def _register(flow: FlowDesc, wanted: RegisterField) -> int:
         if isinstance(action, SetField) and action.field.name == f"reg{wanted.register}":
             return (action.value & wanted.mask) >> wanted.start
     return 0
+
+
+def _in_order(address: str) -> tuple[bool, bytes]:
+    """IPv4 before IPv6, each by number."""
+    return ":" in address, ip_address(address).packed
 
 
 def _lease(lease: Lease, statuses: Mapping[str, PortStatus], now: float) -> LeaseInfo:

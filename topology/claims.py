@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_interface
+from ipaddress import IPv4Address, IPv6Address
 
-from controller.model.guard import first_of_each_kind
-from controller.model.network import NetworkSpec
+from controller.model.guard import first_of_each_kind, kind_of
+from controller.model.network import NetworkSpec, nobodys_addresses
 from controller.model.port import PortSpec, PortStatus
 
 _ETHERNET, _ARP_BYTES, _IPV6_BYTES, _ND_BYTES = 14, 28, 40, 24
@@ -58,14 +58,9 @@ def _by_nd(packet: bytes) -> IPv6Address | None:
     return source if kind == _SOLICITATION else None
 
 
-def nobodys(network: NetworkSpec) -> set[str]:
-    """Addresses that no vNIC can learn: those that are reserved, and the gateway's."""
-    return {*network.reserved_addresses, *(str(ip_interface(subnet).ip) for subnet in network.subnets)}
-
-
 def taken_in(networks: Mapping[str, NetworkSpec], registered: Iterable[PortSpec]) -> set[tuple[str, str]]:
     """(Network, address) of everything that nobody can learn: it is reserved, or some vNIC is registered with it."""
-    found = {(name, address) for name, spec in networks.items() for address in nobodys(spec)}
+    found = {(name, address) for name, spec in networks.items() for address in nobodys_addresses(name, spec)}
     return found | {(spec.network, address) for spec in registered for address in spec.addresses}
 
 
@@ -76,12 +71,15 @@ def learned(
     networks: Mapping[str, NetworkSpec],
     taken: set[tuple[str, str]],
 ) -> tuple[str, ...]:
-    """What a vNIC without other addresses has learned: what it had in the same place, then what it claimed since."""
+    """What a vNIC without registered addresses has learned: what it had in the same place, then what it claimed since.
+
+    Of a kind of which it has leased ones, that ``status`` names, it learns none.
+    """
     network = networks.get(status.network or "")
     group = network.portgroup(status.portgroup or "") if network is not None else None
-    if group is None or not group.learn_addresses or status.addresses:
+    if group is None or not group.learn_addresses:
         return ()
-    place = status.network, status.portgroup
+    place, leased = (status.network, status.portgroup), {kind_of(address) for address in status.addresses}
     had = before.learned if before is not None and (before.network, before.portgroup) == place else ()
-    free = (address for address in (*had, *claimed) if (status.network, address) not in taken)
+    free = (a for a in (*had, *claimed) if (status.network, a) not in taken and kind_of(a) not in leased)
     return first_of_each_kind(free, group.learn_addresses)

@@ -180,9 +180,13 @@ class Guests:
         taken, waiting = taken_in(wanted.networks, wanted.registered.values()), {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)
+            registered = wanted.registered.get(name)
+            if registered is not None and registered.addresses:
+                continue
             own = learned(statuses[name], before, claims, wanted.networks, taken)
             if own:
-                statuses[name] = statuses[name].model_copy(update={"addresses": own, "learned": own})
+                addresses = (*statuses[name].addresses, *own)
+                statuses[name] = statuses[name].model_copy(update={"addresses": addresses, "learned": own})
             if news := tuple(a for a in claims if a in own and (before is None or a not in before.learned)):
                 waiting[identity] = news
         self.claimed = waiting

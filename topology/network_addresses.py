@@ -7,14 +7,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from controller.errors import Problem
 from controller.model.subnet import DEFAULT_LEASE_SECONDS
 from topology.network_findings import Findings
 from topology.network_rules import DNSMASQ
 from topology.xml_reader import shown
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
-_DNS_OPTIONS = ("dhcp-option=6,", "dhcp-option=option:dns-server,")
+_DNS_OPTIONS = ("dhcp-option=6,", "dhcp-option=option:dns-server,", "dhcp-option=option6:dns-server,")
 _WITHOUT_DHCP = "there is no DHCP here to tell guests of it"
 
 
@@ -33,11 +32,6 @@ def read_subnet(found: Findings, ip: Element) -> str | None:
         found.refuse("ip@family", f"{shown(ip.get('family', ''))!r} is not that of {address}", "leave it out")
     if address == interface.network.network_address:
         found.refuse("ip@address", f"{address} is the subnet itself, and no gateway's", "write the gateway's address")
-    if address.version == 6:
-        found.warnings.append(Problem("network/ip", f"{address}: nobody advertises it to guests yet; give them IPv6 "
-                                     "addresses and routes by hand"))  # fmt: skip
-        if ip.find("dhcp") is not None:
-            found.refuse("ip/dhcp", "DHCPv6 is not served here yet", "leave it out")
     return interface.with_prefixlen
 
 
@@ -48,9 +42,10 @@ def read_dhcp(found: Findings, root: Element) -> Iterator[tuple[str, Any]]:
         if dns:
             found.ignore("dnsmasq:options/dnsmasq:option@value", _WITHOUT_DHCP)
         return
-    ranges = [[one.get("start", ""), one.get("end", "")] for each in sections for one in each.findall("range")]
+    ends = [[one.get("start", ""), one.get("end", "")] for each in sections for one in each.findall("range")]
+    ranges, ranges6 = ([each for each in ends if (":" in each[0]) == is_ipv6] for is_ipv6 in (False, True))
     hosts = [_host(found, one) for each in sections for one in each.findall("host")]
-    dhcp: dict[str, Any] = {"range": ranges, "hosts": hosts, "dns": dns}
+    dhcp: dict[str, Any] = {"range": ranges, "range6": ranges6, "hosts": hosts, "dns": dns}
     if (lease := _lease(found, sections)) is not None:
         dhcp["lease"] = lease
     if domain is not None:
@@ -59,11 +54,12 @@ def read_dhcp(found: Findings, root: Element) -> Iterator[tuple[str, Any]]:
 
 
 def _host(found: Findings, host: Element) -> Mapping[str, str]:
-    if host.get("mac") is None or host.get("ip") is None:
+    client = ("mac", "id", "name") if ":" in host.get("ip", "") else ("mac",)
+    if host.get("ip") is None or all(host.get(name) is None for name in client):
         named = " ".join(f"{name}={shown(value)!r}" for name, value in host.items())
         found.refuse("ip/dhcp/host", f"{named or 'nothing'}: a reservation is of a MAC and an address here",
                      "write mac and ip")  # fmt: skip
-    return {name: host.get(name, "") for name in ("mac", "ip", "name") if host.get(name) is not None}
+    return {name: host.get(name, "") for name in ("mac", "id", "ip", "name") if host.get(name) is not None}
 
 
 def _lease(found: Findings, sections: list[Element]) -> int | None:
@@ -98,7 +94,7 @@ def _name_servers(found: Findings, root: Element) -> Iterator[str]:
             found.refuse("dnsmasq:options/dnsmasq:option@value", f"{shown(value)!r}: no dnsmasq runs here",
                          "leave it out; dhcp-option=6,ADDRESS is understood")  # fmt: skip
         else:
-            yield from value.removeprefix(start).split(",")
+            yield from (server.strip("[]") for server in value.removeprefix(start).split(","))
 
 
 def _usual_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:

@@ -21,6 +21,8 @@ from topology.network_rules import DNSMASQ
 
 register_namespace("dnsmasq", DNSMASQ)
 
+_Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
 
 def dump_network(name: str, spec: NetworkSpec) -> str:
     """The ``<network>``, UUID and gateway's MAC included. ``define_network`` reads it as the same Network."""
@@ -46,7 +48,11 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
     _addresses(network, spec)
     if spec.dhcp is not None and spec.dhcp.dns:
         options = SubElement(network, f"{{{DNSMASQ}}}options")
-        SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=6,{','.join(spec.dhcp.dns)}")
+        if servers := spec.dhcp.dns_of(4):
+            SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=6,{','.join(servers)}")
+        if servers := spec.dhcp.dns_of(6):
+            told = ",".join(f"[{server}]" for server in servers)
+            SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=option6:dns-server,{told}")
     if (metadata := _unsaid(network, spec)) is not None:
         network.insert(2, metadata)  # behind name and uuid, as libvirt itself writes it
     indent(network)
@@ -92,33 +98,30 @@ def _tag(vlan: Element, number: int) -> Element:
 
 def _addresses(network: Element, spec: NetworkSpec) -> None:
     """What the DHCP server hands out stands below the subnet that it is of."""
-    untold = spec.dhcp
-    for subnet in map(ipaddress.ip_interface, spec.subnets):
+    subnets = [ipaddress.ip_interface(subnet) for subnet in spec.subnets]
+    first = next((subnet for subnet in subnets if subnet.version == 4), subnets[0] if subnets else None)
+    for subnet in subnets:
         ip = SubElement(network, "ip", family=f"ipv{subnet.version}", address=str(subnet.ip),
                         prefix=str(subnet.network.prefixlen))  # fmt: skip
-        if spec.dhcp is None or not isinstance(subnet, ipaddress.IPv4Interface):
-            continue
-        if untold is not None or _is_of(subnet, spec.dhcp):
+        if spec.dhcp is not None and (subnet is first or _is_of(subnet, spec.dhcp)):
             _dhcp(ip, subnet, spec.dhcp)
-        untold = None
 
 
-def _is_of(subnet: ipaddress.IPv4Interface, dhcp: Dhcp) -> bool:
-    starts = (*(low for low, _ in dhcp.range), *(host.ip for host in dhcp.hosts))
-    return any(ipaddress.IPv4Address(start) in subnet.network for start in starts)
+def _is_of(subnet: _Interface, dhcp: Dhcp) -> bool:
+    starts = (*(low for low, _ in (*dhcp.range, *dhcp.range6)), *(host.ip for host in dhcp.hosts))
+    return any(ipaddress.ip_address(start) in subnet.network for start in starts)
 
 
-def _dhcp(ip: Element, subnet: ipaddress.IPv4Interface, dhcp: Dhcp) -> None:
+def _dhcp(ip: Element, subnet: _Interface, dhcp: Dhcp) -> None:
     section = SubElement(ip, "dhcp")
-    for low, high in dhcp.range:
-        if ipaddress.IPv4Address(low) in subnet.network:
+    for low, high in (*dhcp.range, *dhcp.range6):
+        if ipaddress.ip_address(low) in subnet.network:
             _lease(SubElement(section, "range", start=low, end=high), dhcp)
     for host in dhcp.hosts:
-        if ipaddress.IPv4Address(host.ip) in subnet.network:
-            element = SubElement(section, "host", mac=host.mac, ip=host.ip)
-            if host.name is not None:
-                element.set("name", host.name)
-            _lease(element, dhcp)
+        if ipaddress.ip_address(host.ip) in subnet.network:
+            told = {"mac": host.mac, "id": host.id, "ip": host.ip, "name": host.name}
+            said = {name: value for name, value in told.items() if value is not None}
+            _lease(SubElement(section, "host", said), dhcp)
 
 
 def _lease(element: Element, dhcp: Dhcp) -> None:

@@ -140,7 +140,10 @@ def _network() -> Iterator[tuple[str, Rule]]:
     yield "dnsmasq:options/dnsmasq:option", _taken(many=True)
     yield (
         "dnsmasq:options/dnsmasq:option@value",
-        _taken("`dhcp-option=6,ADDRESS,…` is `dhcp.dns`; others are refused: no dnsmasq runs here"),
+        _taken(
+            "`dhcp-option=6,ADDRESS,…` and `dhcp-option=option6:dns-server,[ADDRESS],…` are `dhcp.dns`; others are "
+            "refused: no dnsmasq runs here"
+        ),
     )
 
 
@@ -205,13 +208,13 @@ def _ip() -> Iterator[tuple[str, Rule]]:
     yield "ip@localPtr", _ignored("nobody else is asked about the addresses of a network here", "yes")
     yield "ip/tftp", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
     yield "ip/tftp@root", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
-    yield "ip/dhcp", _taken("`dhcp`; of IPv4 only, DHCPv6 is refused")
-    yield "ip/dhcp/range", _taken("`dhcp.range`", many=True)
+    yield "ip/dhcp", _taken("`dhcp`")
+    yield "ip/dhcp/range", _taken("`dhcp.range`, of IPv6 `dhcp.range6`", many=True)
     yield "ip/dhcp/range@start", _taken()
     yield "ip/dhcp/range@end", _taken()
     yield "ip/dhcp/host", _taken("`dhcp.hosts`", many=True)
-    yield "ip/dhcp/host@mac", _taken("`mac`; needed")
-    yield "ip/dhcp/host@id", _refused("clients are known by their MAC here", "write mac='52:54:00:…'")
+    yield "ip/dhcp/host@mac", _taken("`mac`; needed of IPv4")
+    yield "ip/dhcp/host@id", _taken("`id`, of IPv6")
     yield "ip/dhcp/host@name", _taken("`name`")
     yield "ip/dhcp/host@ip", _taken("`ip`")
     for of in ("range", "host"):

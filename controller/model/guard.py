@@ -107,12 +107,17 @@ def about_addresses(filters: Iterable[FilterName]) -> bool:
 
 
 def checks(
-    filters: Sequence[FilterName] | None, addresses: Iterable[str], learning: bool = False, learns: bool = False
+    filters: Sequence[FilterName] | None,
+    addresses: Iterable[str],
+    learning: bool = False,
+    learns: bool = False,
+    slaac: bool = False,
 ) -> frozenset[Check]:
     """What is checked of a vNIC with these addresses.
 
     A portgroup that lists no filters gets the guard that fits what is known: its MAC always, its addresses as soon as
-    it has one, of whichever family, and from the beginning where it learns them (``learns``). An empty list checks
+    it has one, of whichever family, and from the beginning where it learns them (``learns``). Where guests make IPv6
+    addresses themselves (``slaac``) and it learns none, IPv6 is compared only when one is known. An empty list checks
     nothing but who may serve DHCP and be a router; so does no list where others speak through the vNIC
     (``learning``).
     """
@@ -121,8 +126,11 @@ def checks(
     if learning:
         return frozenset()
     found: set[Check] = {"mac", "arp_mac", "nd_mac"}
-    if learns or any(True for _ in addresses):
-        found |= {"ipv4", "arp_ip", "ipv6"}
+    known = {kind_of(address) for address in addresses}
+    if learns or known:
+        found |= {"ipv4", "arp_ip"}
+        if learns or not slaac or known & {"ipv6", "link-local"}:
+            found.add("ipv6")
     return frozenset(found)
 
 

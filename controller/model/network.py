@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from controller.model.dns import Dns
 from controller.model.fields import Address, Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
 from controller.model.guard import ELSEWHERE, FilterName, about_addresses, about_senders
-from controller.model.subnet import Dhcp, Subnet, gateway_mac
+from controller.model.subnet import Dhcp, Subnet, gateway_mac, link_local
 
 Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
 
@@ -177,7 +177,7 @@ class NetworkSpec(Spec):
             raise ValueError("has mode bridge without physical_network; name one of the hosts' uplinks")
         if self.mode == "bridge" and self.span == "host":
             raise ValueError("has mode bridge and span host; a physical network is everywhere where its uplink is")
-        if self.mode == "nat" and not any("." in subnet for subnet in self.subnets):
+        if self.mode == "nat" and not self.has_subnet(4):
             raise ValueError("has mode nat without an IPv4 subnet; add one to subnets, such as 10.10.10.0/24")
         if self.mode != "bridge" and self.physical_network is not None:
             raise ValueError(
@@ -189,6 +189,20 @@ class NetworkSpec(Spec):
                     raise ValueError(f"has mode {self.mode}, and portgroup {name} is {group.isolation}, which needs an "
                                      "uplink; use mode bridge, or isolation isolated")  # fmt: skip
         return self
+
+    def has_subnet(self, version: Literal[4, 6]) -> bool:
+        """Whether it has a subnet of that version of IP."""
+        return any((":" in subnet) == (version == 6) for subnet in self.subnets)
+
+    def autonomous(self) -> tuple[ipaddress.IPv6Network, ...]:
+        """The subnets in which guests make their addresses themselves (SLAAC, RFC 4862): where none are leased, and
+        the prefix leaves an interface's identifier its 64 bits (5.5.3 d)."""
+        subnets = (ipaddress.IPv6Interface(subnet).network for subnet in self.subnets if ":" in subnet)
+        return tuple(
+            subnet
+            for subnet in subnets
+            if subnet.prefixlen == 64 and (self.dhcp is None or not self.dhcp.leases_in(subnet))
+        )
 
     @property
     def is_overlay(self) -> bool:
@@ -238,3 +252,10 @@ def network_uuid(name: str, spec: NetworkSpec) -> str:
 def network_gateway_mac(name: str, spec: NetworkSpec) -> str:
     """The MAC that the network's gateway has on every host."""
     return spec.gateway_mac or gateway_mac(name)
+
+
+def nobodys_addresses(name: str, spec: NetworkSpec) -> tuple[str, ...]:
+    """Those that no vNIC of the network can learn: what is reserved, and the gateway's."""
+    gateways = tuple(str(ipaddress.ip_interface(subnet).ip) for subnet in spec.subnets)
+    own = (link_local(network_gateway_mac(name, spec)),) if spec.has_subnet(6) else ()
+    return tuple(dict.fromkeys((*spec.reserved_addresses, *gateways, *own)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from controller.model.fields import Address, Mac, Spec
 DEFAULT_LEASE_SECONDS = 3600  # what libvirt's dnsmasq gives (formatnetwork, "lease")
 SHORTEST_LEASE_SECONDS = 120  # formatnetwork: "the minimum value is 2 minutes"
 
+_OCTET = re.compile(r"[0-9a-f]{1,2}")
 _HOST_NAME = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123, 2.1
 
 
@@ -28,7 +30,8 @@ def _subnet(value: object) -> str:
     longest = network.max_prefixlen - 2
     if "/" not in text or not 1 <= network.prefixlen <= longest:
         raise ValueError(f"{value!r} has no room for guests; write a prefix length of 1 to {longest}")
-    if network.is_multicast or network.is_loopback or network.is_unspecified:
+    every_wires = network.version == 6 and network.is_link_local  # RFC 4291, 2.5.6: the gateway has one there anyway
+    if network.is_multicast or network.is_loopback or network.is_unspecified or every_wires:
         raise ValueError(f"{value!r} is not for guests; use a unicast subnet such as 10.10.10.0/24")
     if address == network.network_address:
         address = network[1]
@@ -41,13 +44,27 @@ Subnet = Annotated[str, BeforeValidator(_subnet)]
 """The gateway's address with the prefix length, such as ``10.10.10.1/24``."""
 
 Ipv4 = Annotated[Address, AfterValidator(lambda value: _of_family(value, 4))]
+Ipv6 = Annotated[Address, AfterValidator(lambda value: _of_family(value, 6))]
 Range = tuple[Ipv4, Ipv4]
+Range6 = tuple[Ipv6, Ipv6]
 
 
 def _of_family(value: str, version: int) -> str:
     if ipaddress.ip_address(value).version != version:
-        raise ValueError(f"{value} is no IPv{version} address; DHCP here is DHCPv4")
+        raise ValueError(f"{value} is no IPv{version} address; range is for IPv4, range6 for IPv6")
     return value
+
+
+def _duid(value: object) -> str:
+    """Two hex digits an octet, with colons; libvirt leaves leading zeros out."""
+    octets = value.lower().split(":") if isinstance(value, str) else []
+    if not 3 <= len(octets) <= 130 or not all(_OCTET.fullmatch(octet) for octet in octets):
+        raise ValueError(f'{value!r} is no DUID; write it in quotes, as "00:03:00:01:52:54:00:12:34:56"')
+    return ":".join(octet.zfill(2) for octet in octets)
+
+
+Duid = Annotated[str, BeforeValidator(_duid)]
+"""What a DHCPv6 client calls itself: a type of two octets, and 1 to 128 more (RFC 8415, 11.1)."""
 
 
 def _ranges(value: Any) -> Any:
@@ -57,11 +74,37 @@ def _ranges(value: Any) -> Any:
 
 
 class DhcpHost(Spec):
-    """A reservation: this client always gets that address, and nobody else does."""
+    """A reservation: this client always gets that address, and nobody else does.
 
-    mac: Mac
-    ip: Ipv4
+    The client is the one with this ``mac``; by DHCPv6 also one that says this ``id`` or, without both, this ``name``.
+    """
+
+    mac: Mac | None = None
+    id: Duid | None = Field(default=None, description="of IPv6: the client's DUID")
+    ip: Address
     name: Annotated[str, Field(pattern=f"^{_HOST_NAME}$")] | None = None
+
+    @model_validator(mode="after")
+    def _says_whose(self) -> DhcpHost:
+        if "." in self.ip and (self.mac is None or self.id is not None):
+            raise ValueError(f"reserves {self.ip} not by mac alone; DHCPv4 knows clients by their mac")
+        if self.mac is None and self.id is None and self.name is None:
+            raise ValueError(f"reserves {self.ip} for nobody; add the client's mac, id or name")
+        if self.mac is not None and self.id is not None:
+            raise ValueError(f"reserves {self.ip} by mac and id; keep one of them")
+        return self
+
+    @property
+    def client(self) -> tuple[str, str]:
+        """What the client is known by: ``mac``, ``id`` or ``name``, and which."""
+        for what in ("mac", "id"):
+            if (value := getattr(self, what)) is not None:
+                return what, value
+        return "name", (self.name or "").lower()
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.ip else 4
 
 
 class Dhcp(Spec):
@@ -70,54 +113,90 @@ class Dhcp(Spec):
     range: Annotated[tuple[Range, ...], BeforeValidator(_ranges)] = Field(
         default=(), description="first and last address to lease, or a list of such pairs; none: reservations only"
     )
-    hosts: tuple[DhcpHost, ...] = Field(default=(), description="reservations: mac, ip and, if it has one, name")
+    range6: Annotated[tuple[Range6, ...], BeforeValidator(_ranges)] = Field(
+        default=(), description="the same of IPv6; in a subnet without any, guests make their addresses themselves"
+    )
+    hosts: tuple[DhcpHost, ...] = Field(
+        default=(), description="reservations: ip, mac (of IPv6 also id or name instead) and, if it has one, name"
+    )
     lease: int = Field(
         default=DEFAULT_LEASE_SECONDS, ge=SHORTEST_LEASE_SECONDS, le=2**31, description="seconds that a lease lasts"
     )
     domain: Annotated[str, Field(pattern=rf"^{_HOST_NAME}(\.{_HOST_NAME})*$", max_length=253)] | None = Field(
         default=None, description="the guests' DNS domain"
     )
-    dns: tuple[Ipv4, ...] = Field(default=(), max_length=8, description="name servers that guests are told of")
+    dns: tuple[Address, ...] = Field(default=(), max_length=8, description="name servers that guests are told of")
 
     @model_validator(mode="after")
     def _consistent(self) -> Dhcp:
-        last = -1
-        for low, high in sorted(self.range, key=lambda pair: int(ipaddress.ip_address(pair[0]))):
-            first, end = int(ipaddress.ip_address(low)), int(ipaddress.ip_address(high))
-            if first > end:
-                raise ValueError(f"has a range from {low} to {high}, which ends before it begins; swap the two")
-            if first <= last:
-                raise ValueError(f"has {low} in two ranges; let them not overlap")
-            last = end
-        for what in ("mac", "ip", "name"):
-            seen: set[str] = set()
+        for ranges in (self.range, self.range6):
+            _ordered(ranges)
+        for what in ("mac", "id", "ip", "name"):
+            seen: set[tuple[int, str]] = set()
             for host in self.hosts:
                 value = getattr(host, what)
-                if value in seen:
+                if (host.version, value) in seen:
                     raise ValueError(f"reserves {what} {value} twice; keep one of them")
                 if value is not None:
-                    seen.add(value)
+                    seen.add((host.version, value))
         return self
+
+    def hosts_of(self, version: int) -> list[DhcpHost]:
+        """The reservations of that version of IP."""
+        return [host for host in self.hosts if host.version == version]
+
+    def dns_of(self, version: int) -> tuple[str, ...]:
+        """The name servers of that version of IP."""
+        return tuple(server for server in self.dns if (":" in server) == (version == 6))
+
+    def leases_in(self, subnet: ipaddress.IPv6Network) -> bool:
+        """Whether guests are given addresses of that subnet."""
+        given = (*(low for low, _ in self.range6), *(host.ip for host in self.hosts_of(6)))
+        return any(ipaddress.IPv6Address(address) in subnet for address in given)
 
     def problems(self, subnets: tuple[str, ...]) -> Iterator[str]:
         """What does not fit the network's subnets, as ``what; remedy``."""
-        gateways = [ipaddress.IPv4Interface(s) for s in subnets if "." in s]
-        if not gateways:
-            yield "has dhcp without an IPv4 subnet; add one to subnets, such as 10.10.10.0/24"
+        if not subnets:
+            yield "has dhcp without subnets; add one, such as 10.10.10.0/24"
             return
-        told = ", ".join(str(each.network) for each in gateways)
-        for low, high in self.range:
-            if not any(_usable(low, each) and _usable(high, each) for each in gateways):
-                yield f"leases {low} to {high}, which is not within one subnet; use addresses of {told}"
-        for host in self.hosts:
-            if not any(_usable(host.ip, each) and host.ip != str(each.ip) for each in gateways):
-                yield f"reserves {host.ip}, which is no guest's address; use one of {told}, and not the gateway's"
+        for version, ranges, example in ((4, self.range, "10.10.10.0/24"), (6, self.range6, "fd10::/64")):
+            gateways = [each for each in map(ipaddress.ip_interface, subnets) if each.version == version]
+            told = ", ".join(str(each.network) for each in gateways)
+            if not gateways and (ranges or self.hosts_of(version)):
+                yield f"has dhcp for IPv{version} without such a subnet; add one to subnets, such as {example}"
+                continue
+            for low, high in ranges:
+                if not any(_usable(low, each) and _usable(high, each) for each in gateways):
+                    yield f"leases {low} to {high}, which is not within one subnet; use addresses of {told}"
+            for host in self.hosts_of(version):
+                if not any(_usable(host.ip, each) and host.ip != str(each.ip) for each in gateways):
+                    yield f"reserves {host.ip}, which is no guest's address; use one of {told}, and not the gateway's"
 
 
-def _usable(address: str, gateway: ipaddress.IPv4Interface) -> bool:
+def _ordered(ranges: tuple[tuple[str, str], ...]) -> None:
+    last = -1
+    for low, high in sorted(ranges, key=lambda pair: int(ipaddress.ip_address(pair[0]))):
+        first, end = int(ipaddress.ip_address(low)), int(ipaddress.ip_address(high))
+        if first > end:
+            raise ValueError(f"has a range from {low} to {high}, which ends before it begins; swap the two")
+        if first <= last:
+            raise ValueError(f"has {low} in two ranges; let them not overlap")
+        last = end
+
+
+def _usable(address: str, gateway: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> bool:
     """Whether it is an address of the subnet that a machine can have."""
-    number, network = ipaddress.IPv4Address(address), gateway.network
+    number, network = ipaddress.ip_address(address), gateway.network
+    if network.version == 6:  # the first one is all routers' (RFC 4291, 2.6.1), and there is no broadcast
+        return number in network and number != network.network_address
     return number in network and number not in {network.network_address, network.broadcast_address}
+
+
+def link_local(mac: str) -> str:
+    """The link-local address that a MAC makes (RFC 4291, appendix A)."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return str(ipaddress.IPv6Address(b"\xfe\x80" + bytes(6) + identifier))
 
 
 def gateway_mac(network: str) -> str:

@@ -14,10 +14,8 @@ from controller.model.lease import Lease
 from controller.services import dhcp_message as message
 from controller.services.datagrams import Datagram
 from controller.services.dhcp_message import CLIENT_PORT, NOBODY, SERVER_PORT, Kind, Option, Reply, Request
-from controller.services.pool import Book, Pool, choose, may_have
+from controller.services.pool import Book, Pool, choose, declined
 
-DECLINED_SECONDS = 600
-_MOST_DECLINED = 4  # addresses at a time that one client can make unusable
 _NOT_YOURS = b"not an address for this client"
 _ALL_MACS, _ALL = "ff:ff:ff:ff:ff:ff", "255.255.255.255"
 
@@ -89,8 +87,10 @@ def _grant(server: Server, book: Book, request: Request, port: str, now: float) 
     if request.server is not None and request.server not in {str(each.ip) for each in server.gateways}:
         return SILENCE  # it chose another server
     address = request.requested or request.ciaddr
-    if server.gateway_of(address) is None or not may_have(server.pool, book, request.chaddr, address, now):
+    # What it would be offered now: who has one already is given no second one.
+    if server.gateway_of(address) is None or address != choose(server.pool, book, request.chaddr, address, now):
         return Answer(_reply(server, request, Kind.NAK, NOBODY))
+    book.offer(address, request.chaddr, now)  # until its lease is in the store
     name = server.names.get(request.chaddr, request.host_name)
     had = book.leases.get(address)
     goes_on = had is not None and (had.mac, had.name) == (request.chaddr, name) and had.expires > now
@@ -112,13 +112,9 @@ def _release(book: Book, request: Request) -> Answer:
 def _decline(server: Server, book: Book, request: Request, port: str, now: float) -> Answer:
     """The client found somebody else at its address: nobody gets it for a while (RFC 2131, 4.3.3)."""
     lease = book.leases.get(request.requested or "")
-    declined = sum(
-        each.state == "declined" and each.mac == request.chaddr and each.expires > now for each in book.leases.values()
-    )
-    if lease is None or lease.mac != request.chaddr or lease.state != "leased" or declined >= _MOST_DECLINED:
+    if lease is None or lease.mac != request.chaddr or lease.state != "leased":
         return SILENCE
-    until = int(now) + DECLINED_SECONDS
-    return Answer(lease=lease.model_copy(update={"state": "declined", "expires": until, "port": port, "name": ""}))
+    return Answer(lease=declined(book, lease, port, now))
 
 
 def _reply(server: Server, request: Request, kind: Kind, address: str, *, lasts: bool = True) -> Datagram | None:

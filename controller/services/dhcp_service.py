@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 from controller.desired import LEASES, Desired
 from controller.errors import Conflict, FleetError, OpenFlowError, PacketError
@@ -16,10 +16,13 @@ from controller.model.lease import Lease, lease_row
 from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.subnet import Dhcp
 from controller.openflow.decode import PacketIn
-from controller.services import datagrams, dhcp_message
+from controller.services import datagrams, datagrams6, dhcp6_message, dhcp_message
 from controller.services.askers import Asker, answer_to, asker_of
 from controller.services.datagrams import Datagram
+from controller.services.datagrams6 import Datagram6
 from controller.services.dhcp import Answer, Server, answer
+from controller.services.dhcp6 import Answer6, Asked, Server6, reserved_for
+from controller.services.dhcp6 import answer as answer6
 from controller.services.pool import Book, Pool
 from controller.store.rows import Put, Remove, Write
 from controller.store.store import Store
@@ -38,7 +41,7 @@ class _Waiting:
     """An answer whose lease is not in the store yet."""
 
     asker: Asker
-    answer: Answer
+    answer: Answer | Answer6
 
 
 class DhcpService:
@@ -50,7 +53,7 @@ class DhcpService:
         self._desired = desired
         self._deliver = deliver
         self._send = send
-        self._books: dict[str, Book] = {}
+        self._books: dict[tuple[str, int], Book] = {}  # by network and version of IP
         self._waiting: dict[str, _Waiting] = {}
         self._wake = asyncio.Event()
 
@@ -68,16 +71,15 @@ class DhcpService:
     def take(self, host: str, packet: PacketIn) -> None:
         """A packet that a vNIC of the host sent to the DHCP server."""
         try:
-            asker, request = self._read(host, packet)
+            asker = asker_of(self._desired, host, packet)
+            spec = self._desired.networks.get(asker.network)
+            if spec is None or spec.dhcp is None:
+                return
+            is_ipv6 = packet.data[12:14] == datagrams6.ETHERTYPE.to_bytes(2, "big")
+            done = (self._answer6 if is_ipv6 else self._answer)(asker, spec, spec.dhcp, packet.data)
         except (OpenFlowError, PacketError) as error:
             log.debug("%s: DHCP: %s", host, error)
             return
-        spec = self._desired.networks.get(asker.network)
-        if spec is None or spec.dhcp is None:
-            return
-        book = self._books.setdefault(asker.network, Book())
-        book.leases = self._desired.leases.get(asker.network, {})
-        done = answer(self._server(asker.network, spec, spec.dhcp), book, request, asker.port, time.time())
         if done.lease is None and done.released is None:
             self._reply(asker, done.reply)
             return
@@ -96,28 +98,57 @@ class DhcpService:
             if lease.expires + _KEPT_SECONDS < now or network not in self._desired.networks
         ]
 
-    def _read(self, host: str, packet: PacketIn) -> tuple[Asker, dhcp_message.Request]:
-        """Raises OpenFlowError, PacketError."""
-        asker = asker_of(self._desired, host, packet)
-        said = datagrams.decode(packet.data)
+    def _answer(self, asker: Asker, spec: NetworkSpec, dhcp: Dhcp, frame: bytes) -> Answer:
+        """Raises PacketError."""
+        said = datagrams.decode(frame)
         request = dhcp_message.decode(said.payload)
         if request.chaddr != said.eth_src:
             raise PacketError(f"{said.eth_src} asks in the name of {request.chaddr}")
-        return asker, request
+        server = self._server(asker.network, spec, dhcp)
+        return answer(server, self._book(asker.network, 4), request, asker.port, time.time())
+
+    def _answer6(self, asker: Asker, spec: NetworkSpec, dhcp: Dhcp, frame: bytes) -> Answer6:
+        """Raises PacketError."""
+        said = datagrams6.decode(frame)
+        asked = Asked(dhcp6_message.decode(said.payload), said.eth_src, said.ipv6_src, asker.port)
+        server = self._server6(asker.network, spec, dhcp, asked)
+        return answer6(server, self._book(asker.network, 6), asked, time.time())
+
+    def _book(self, network: str, version: int) -> Book:
+        book = self._books.setdefault((network, version), Book())
+        leases = self._desired.leases.get(network, {})
+        book.leases = {address: lease for address, lease in leases.items() if (":" in address) == (version == 6)}
+        return book
 
     def _server(self, name: str, spec: NetworkSpec, dhcp: Dhcp) -> Server:
         gateways = tuple(IPv4Interface(subnet) for subnet in spec.subnets if "." in subnet)
+        hosts = {host.mac: host for host in dhcp.hosts_of(4) if host.mac is not None}
+        pool = Pool(dhcp.range, {mac: host.ip for mac, host in hosts.items()}, self._taken(name, gateways))
+        return Server(
+            name, network_gateway_mac(name, spec), gateways, pool, dhcp.lease,
+            network_mtu(spec, overlay_mtu(self._desired.hosts.values())), spec.mode != "isolated",
+            dhcp.domain or spec.dns_domain, dhcp.dns_of(4),
+            {mac: host.name for mac, host in hosts.items() if host.name is not None}, spec.answers_dns,
+        )  # fmt: skip
+
+    def _server6(self, name: str, spec: NetworkSpec, dhcp: Dhcp, asked: Asked) -> Server6:
+        gateways = tuple(IPv6Interface(subnet) for subnet in spec.subnets if ":" in subnet)
+        hosts = dhcp.hosts_of(6)
+        reserved = reserved_for(hosts, asked)
+        pool = Pool(dhcp.range6, reserved, self._taken(name, gateways))
+        called = next((host.name for host in hosts if host.ip == reserved.get(asked.mac)), None)
+        subnets = tuple(gateway.network for gateway in gateways)
+        mac = network_gateway_mac(name, spec)
+        return Server6(name, mac, subnets, pool, dhcp.lease, dhcp.domain or spec.dns_domain, dhcp.dns_of(6), called)
+
+    def _taken(self, network: str, gateways: Iterable[IPv4Interface | IPv6Interface]) -> dict[str, str]:
+        """Addresses in the gateways' subnets that are somebody's otherwise, by address with that one's MAC."""
         taken = {str(gateway.ip): "" for gateway in gateways}
         for port in self._desired.registered.values():
-            if port.network == name:
-                taken |= {address: port.mac for address in port.addresses if "." in address}
-        reserved = {host.mac: host.ip for host in dhcp.hosts}
-        return Server(
-            name, network_gateway_mac(name, spec), gateways, Pool(dhcp.range, reserved, taken), dhcp.lease,
-            network_mtu(spec, overlay_mtu(self._desired.hosts.values())), spec.mode != "isolated",
-            dhcp.domain or spec.dns_domain, dhcp.dns,
-            {host.mac: host.name for host in dhcp.hosts if host.name is not None}, spec.answers_dns,
-        )  # fmt: skip
+            if port.network == network:
+                own = (a for a in port.addresses if any(ip_address(a) in gateway.network for gateway in gateways))
+                taken |= dict.fromkeys(own, port.mac)
+        return taken
 
     async def _write(self, waiting: Mapping[str, _Waiting]) -> None:
         try:
@@ -134,7 +165,7 @@ class DhcpService:
             for each in waiting.values():
                 self._reply(each.asker, each.answer.reply)
 
-    def _as_write(self, row: str, done: Answer) -> Write:
+    def _as_write(self, row: str, done: Answer | Answer6) -> Write:
         if done.lease is None:
             return Remove(LEASES, row, self._generation(row))
         return Put(LEASES, row, done.lease.model_dump(mode="json"), self._generation(row))
@@ -143,9 +174,10 @@ class DhcpService:
         found = self._store.rows(LEASES).get(row)
         return found.generation if found is not None else 0
 
-    def _reply(self, asker: Asker, said: Datagram | None) -> None:
+    def _reply(self, asker: Asker, said: Datagram | Datagram6 | None) -> None:
         if said is not None:
-            self._send(asker.host, answer_to(asker, datagrams.encode(said), self._deliver))
+            frame = datagrams.encode(said) if isinstance(said, Datagram) else datagrams6.encode(said)
+            self._send(asker.host, answer_to(asker, frame, self._deliver))
 
 
 def lasting(leases: Mapping[str, Mapping[str, Lease]], since: float) -> dict[tuple[str, str], tuple[str, ...]]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from controller.model.lease import Lease
 
+DECLINED_SECONDS = 600
+_MOST_DECLINED = 4  # addresses at a time that one client can make unusable
 OFFER_SECONDS = 30.0  # for so long nobody else is offered what one was
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What may be given. ``reserved`` is by MAC; ``taken`` are addresses that are somebody's otherwise, by address with
-    the MAC that has them, "" for the gateway."""
+    """What may be given, of one version of IP. ``reserved`` is by MAC; ``taken`` are addresses that are somebody's
+    otherwise, by address with the MAC that has them, "" for the gateway."""
 
     ranges: Sequence[tuple[str, str]] = ()
     reserved: Mapping[str, str] = field(default_factory=dict)
@@ -23,13 +25,13 @@ class Pool:
 
     def holds(self, address: str) -> bool:
         """Whether it is in a range."""
-        number = int(IPv4Address(address))
-        return any(int(IPv4Address(low)) <= number <= int(IPv4Address(high)) for low, high in self.ranges)
+        number = int(ip_address(address))
+        return any(int(ip_address(low)) <= number <= int(ip_address(high)) for low, high in self.ranges)
 
 
 @dataclass(slots=True)
 class Book:
-    """One network's leases by address, and what was offered: address → (MAC, until when)."""
+    """One network's leases of one version of IP by address, and what was offered: address → (MAC, until when)."""
 
     leases: Mapping[str, Lease] = field(default_factory=dict)
     offers: dict[str, tuple[str, float]] = field(default_factory=dict)
@@ -67,15 +69,27 @@ def may_have(pool: Pool, book: Book, mac: str, address: str, now: float) -> bool
 
 
 def choose(pool: Pool, book: Book, mac: str, wanted: str | None, now: float) -> str | None:
-    """The address to offer: its own, the one that it had, the one that it wants, or the first free one; None when
-    none is left."""
+    """The address to offer: its own, the one that it had, the one that it was offered, the one that it wants, or the
+    first free one; None when none is left."""
     had = book.of(mac)
     offered = next((address for address, (whose, _) in book.offers.items() if whose == mac), None)
-    first = (own_address(pool, mac), had.ip if had is not None else None, wanted, offered)
+    first = (own_address(pool, mac), had.ip if had is not None else None, offered, wanted)
     for address in first:
         if address is not None and may_have(pool, book, mac, address, now):
             return address
     return next((address for address in _from(pool, mac) if may_have(pool, book, mac, address, now)), None)
+
+
+def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
+    """The lease when its client found somebody else at its address: nobody gets it for a while. None for a client that
+    does that too often."""
+    before = sum(
+        each.state == "declined" and each.mac == lease.mac and each.expires > now for each in book.leases.values()
+    )
+    if before >= _MOST_DECLINED:
+        return None
+    until = int(now) + DECLINED_SECONDS
+    return lease.model_copy(update={"state": "declined", "expires": until, "port": port, "name": ""})
 
 
 def own_address(pool: Pool, mac: str) -> str | None:
@@ -85,15 +99,16 @@ def own_address(pool: Pool, mac: str) -> str | None:
 
 def _from(pool: Pool, mac: str) -> Iterator[str]:
     """All addresses of the ranges, from one on that goes with the client: it likely gets the same one again."""
-    spans = [(int(IPv4Address(low)), int(IPv4Address(high))) for low, high in pool.ranges]
+    spans = [(int(ip_address(low)), int(ip_address(high))) for low, high in pool.ranges]
     total = sum(high - low + 1 for low, high in spans)
     if not total:
         return
+    family = type(ip_address(pool.ranges[0][0]))
     start = int.from_bytes(blake2b(mac.encode(), digest_size=4).digest(), "big") % total
     for n in range(total):
         at = (start + n) % total
         for low, high in spans:
             if at <= high - low:
-                yield str(IPv4Address(low + at))
+                yield str(family(low + at))
                 break
             at -= high - low + 1

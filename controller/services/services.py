@@ -14,6 +14,8 @@ from controller.services import arp, datagrams, dns_message
 from controller.services.dhcp_service import GRACE_SECONDS, DhcpService, lasting
 from controller.services.dns_service import DnsService
 from controller.services.next_hops import NextHops
+from controller.services.ra import RouterAdverts
+from controller.services.router_advert import is_solicitation
 from controller.store.rows import Change
 from controller.store.store import Store
 from controller.views import ExternalView
@@ -31,6 +33,7 @@ class Services:
         self._number = engine.pipeline.number
         self._dhcp = DhcpService(store, desired, self._number[DELIVER], send)
         self._dns = DnsService(desired, self._number[DELIVER], send)
+        self._adverts = RouterAdverts(desired, engine.fabric, self._number[DELIVER], send)
         self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
         self.leased: Mapping[tuple[str, str], tuple[str, ...]] = {}
         """The addresses that guests have by DHCP now, by network and MAC."""
@@ -38,7 +41,12 @@ class Services:
 
     def work(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs as long as the controller does, by name."""
-        return {"dhcp": self._dhcp.run(), "dns": self._dns.run(), "next hops": self.next_hops.run()}
+        return {
+            "dhcp": self._dhcp.run(),
+            "dns": self._dns.run(),
+            "router advertisements": self._adverts.run(),
+            "next hops": self.next_hops.run(),
+        }
 
     def tables(self) -> dict[int, Service]:
         """Who takes the packets that a table sends to the controller, by the table's number."""
@@ -68,6 +76,8 @@ class Services:
             self.next_hops.told(host, packet)
         elif datagrams.destination_port(packet.data) == dns_message.PORT:
             self._dns.take(host, packet)
+        elif is_solicitation(packet.data):
+            self._adverts.take(host, packet)
         else:
             self._dhcp.take(host, packet)
 

@@ -38,3 +38,14 @@ def test_dns_is_asked_by_each_vnic_with_its_meter_and_tcp_goes_there_too() -> No
     fleet.network("mute", subnets=["10.0.0.0/24"], dns={"enable": False}).network("six", subnets=["fd00::/64"])
     fleet.port("a", "kvm1", "web").port("b", "kvm2", "web").port("c", "kvm2", "mute").port("d", "kvm2", "six")
     check("dns", "dns", fleet)
+
+
+def test_dhcpv6_is_asked_where_the_network_has_ipv6() -> None:
+    fleet = web(subnets=["10.0.0.0/24", "fd00::/64"], dhcp={"range6": ["fd00::100", "fd00::200"]})
+    fleet.network("six", subnets=["fd01::/64"], dhcp={})
+    check("dhcp_ipv6", "dhcp", fleet.port("a", "kvm1", "web").port("b", "kvm2", "six"))
+
+
+def test_routers_are_asked_for_where_the_network_has_ipv6() -> None:
+    fleet = web(subnets=["10.0.0.0/24", "fd00::/64"]).network("plain", subnets=["10.0.1.0/24"])
+    check("ra", "ra", fleet.port("a", "kvm1", "web").port("b", "kvm2", "plain"))

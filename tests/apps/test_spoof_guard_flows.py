@@ -64,3 +64,22 @@ def test_a_vnic_that_learns_its_addresses(name: str, learned: tuple[str, ...]) -
     fleet = FleetRows().host("kvm1").network("web", portgroups={"special": {"learn_addresses": 1}})
     check(f"spoof_guard_learns_{name}", "spoofguard", fleet.port("a", "kvm1", "web", "special", addresses=learned,
                                                                  learned=learned))  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "dhcp", "learns"), [
+    ("slaac", {"range": ["10.0.0.9", "10.0.0.20"]}, 0),
+    ("slaac_learns", {"range": ["10.0.0.9", "10.0.0.20"]}, 1),
+    ("leased_ipv6", {"range6": ["fd00::9", "fd00::20"]}, 0),
+])  # fmt: skip
+def test_a_vnic_with_a_lease_where_ipv6_addresses_are_made_or_leased(name: str, dhcp: Any, learns: int) -> None:
+    fleet = FleetRows().host("kvm1").network("web", subnets=["10.0.0.0/24", "fd00::/64"], dhcp=dhcp,
+                                             portgroups={"own": {"learn_addresses": learns}})  # fmt: skip
+    fleet.port("a", "kvm1", "web", "own", addresses=("10.0.0.9",))
+    fleet.registered.clear()  # it is leased
+    check(f"spoof_guard_{name}", "spoofguard", fleet)
+
+
+def test_who_may_send_no_ipv6_does_not_ask_either() -> None:
+    group = {"filters": ["clean-traffic", "no-ipv6-spoofing"]}
+    fleet = FleetRows().host("kvm1").network("web", subnets=["fd00::/64"], dhcp={}, portgroups={"four": group})
+    assert "asks for routers" not in flows_of("spoofguard", fleet.port("a", "kvm1", "web", "four"))

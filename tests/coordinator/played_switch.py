@@ -74,7 +74,7 @@ class PlayedSwitch:
 
     async def multipart(self, data: bytes, within: float) -> bytes:
         await self._answer()
-        if int.from_bytes(data[8:10], "big") == Multipart.PORT_DESC:
+        if int.from_bytes(data[8:10], "big") in {Multipart.PORT_DESC, Multipart.METER_CONFIG}:
             return b""
         cookie, mask = struct.unpack_from("!QQ", data, 32)  # after two headers, table, port and group
         self.reads.append((cookie, mask))

@@ -72,11 +72,16 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
         NetworkSpec, mode=st.just("isolated"), span=st.sampled_from(["fleet", "fleet", "host"]), vlan=vlans,
         portgroups=st.sampled_from([{}, GROUPS, GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
+    ipv6 = st.builds(
+        NetworkSpec, mode=st.just("isolated"), span=st.sampled_from(["fleet", "fleet", "host"]),
+        portgroups=st.sampled_from([{}, GROUPS]), subnets=st.just(("fd00::1/64",)),
+        dhcp=st.sampled_from([None, Dhcp(), Dhcp(range6=(("fd00::9", "fd00::20"),))]),
+    )  # fmt: skip
     bridged = st.builds(
         NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
         portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
-    return st.one_of(isolated, bridged, routed())
+    return st.one_of(isolated, bridged, routed(), ipv6)
 
 
 def ports(number: int) -> st.SearchStrategy[PortStatus]:

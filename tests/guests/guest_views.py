@@ -58,6 +58,7 @@ class Fleet:
         self.networks = dict(NETWORKS)
         self.registered: dict[str, PortSpec] = {}
         self.known: dict[str, PortStatus] = {}
+        self.leased: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def register(self, name: str, vm: str, mac: str = MAC1, network: str = "web", **fields: Any) -> None:
         self.registered[name] = PortSpec(vm=vm, mac=mac, network=network, **fields)
@@ -72,7 +73,9 @@ class Fleet:
         return self.evaluate({name})
 
     def evaluate(self, stale: set[str] | None = None) -> Changes:
-        changes = self.guests.evaluate(Wanted(self.hosts, self.networks, self.registered), self.known, stale)
+        changes = self.guests.evaluate(
+            Wanted(self.hosts, self.networks, self.registered, self.leased), self.known, stale
+        )
         self.known.update(changes.statuses)
         for name in changes.gone:
             del self.known[name]

@@ -88,3 +88,24 @@ def test_one_that_is_registered_without_addresses_forgets_what_it_learned_when_i
     assert fleet.known["front"].addresses == ("10.0.0.1",)
     fleet.tell("kvm1", domains=())
     assert (fleet.known["front"].state, fleet.known["front"].addresses) == ("absent", ())
+
+
+def test_beside_a_lease_addresses_of_the_other_family_are_learned() -> None:
+    fleet = running()
+    fleet.leased["web", MAC1] = ("10.0.0.9",)
+    fleet.guests.claimed[WEB1, MAC1] = ("10.0.0.1", "fd00::1", "fe80::9")
+    fleet.evaluate()
+    assert fleet.known[NAME].addresses == ("10.0.0.9", "fd00::1", "fe80::9")
+    assert fleet.known[NAME].learned == ("fd00::1", "fe80::9")
+    fleet.leased.clear()
+    fleet.evaluate()
+    assert fleet.known[NAME].addresses == ("fd00::1", "fe80::9")
+
+
+def test_whoever_is_registered_with_addresses_learns_none_beside_a_lease() -> None:
+    fleet = running()
+    fleet.register("front", "web1", addresses=("10.0.0.7",))
+    fleet.leased["web", MAC1] = ("10.0.0.9",)
+    fleet.guests.claimed[WEB1, MAC1] = ("fd00::1",)
+    fleet.evaluate()
+    assert (fleet.known["front"].addresses, fleet.known["front"].learned) == (("10.0.0.7", "10.0.0.9"), ())

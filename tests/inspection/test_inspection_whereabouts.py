@@ -16,6 +16,7 @@ from apps import APPS
 from apps.l2 import LEARNED
 from controller import whereabouts
 from controller.errors import NotFound, OpenFlowError
+from controller.model.lease import Lease
 from controller.openflow.decode_ports import decode_port_stats
 from controller.pipeline.cookies import arrival_cookie, learned_cookie
 from controller.pipeline.pipeline import Pipeline
@@ -114,3 +115,12 @@ def test_what_a_switch_does_not_count_is_nothing() -> None:
     body = struct.pack("!H2xIII8Q", 88, 7, 1, 2, 3, 2**64 - 1, *range(6)) + b"\0" * 8
     assert decode_port_stats(body)[7].rx_packets == 3
     assert decode_port_stats(body)[7].tx_packets == 0
+
+
+def test_leases_of_both_families_stand_in_order() -> None:
+    it = Inspected(fleet(), {})
+    told = ("fd00::1:0", "10.0.0.100", "fd00::9", "10.0.0.20")
+    leases = {ip: Lease(network="web", ip=ip, mac="52:54:00:00:00:01", expires=2**31) for ip in told}
+    it.coordinator.desired.leases = {"web": leases}
+    found = asyncio.run(Whereabouts(it.coordinator).leases("web"))
+    assert [lease.address for lease in found] == ["10.0.0.20", "10.0.0.100", "fd00::9", "fd00::1:0"]

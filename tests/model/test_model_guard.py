@@ -27,6 +27,14 @@ def test_without_filters_what_is_known_is_checked(addresses: tuple[str, ...], mo
     assert checks(PortGroup().filters, addresses, learns=True) == {"mac", "arp_mac", "nd_mac", "ipv4", "arp_ip", "ipv6"}
 
 
+def test_where_guests_make_ipv6_addresses_these_are_compared_once_one_is_known() -> None:
+    held = {"mac", "arp_mac", "nd_mac", "ipv4", "arp_ip"}
+    assert checks(PortGroup().filters, ("10.0.0.1",), slaac=True) == held
+    for addresses, learns in ((("10.0.0.1", "fd00::1"), False), (("fe80::1",), False), ((), True)):
+        assert checks(PortGroup().filters, addresses, learns=learns, slaac=True) == held | {"ipv6"}
+    assert "no_ipv6" in checks(("clean-traffic",), (), slaac=True)
+
+
 def test_an_empty_list_checks_nothing() -> None:
     assert checks(PortGroup(filters=()).filters, ("10.0.0.1", "fd00::1")) == frozenset()
 

@@ -13,6 +13,17 @@ RANGE = ["10.0.0.100", "10.0.0.200"]
 TWICE = [{"mac": "52:54:00:00:00:01", "ip": f"10.0.0.{n}"} for n in (2, 3)]
 
 
+DUID = "00:03:00:01:02:03"
+
+
+def leasing(*ends: str) -> dict[str, Any]:
+    return {"subnets": ["10.0.0.0/24", "fd00::/64"], "dhcp": {"range6": ends}}
+
+
+def reserving(*hosts: dict[str, Any], **host: Any) -> dict[str, Any]:
+    return {"subnets": ["10.0.0.0/24", "fd00::/64"], "dhcp": {"hosts": [*hosts, *([host] if host else [])]}}
+
+
 def network(**fields: Any) -> NetworkSpec:
     return NetworkSpec.model_validate({"mode": "isolated", **fields})
 
@@ -58,12 +69,13 @@ def test_the_gateways_mac_goes_with_the_name_unless_it_is_written() -> None:
         ({"subnets": ["fd00::/127"]}, "no room for guests"),
         ({"subnets": ["10.0.0.255/24"]}, "broadcast address"),
         ({"subnets": ["224.0.0.0/24"]}, "not for guests"),
+        ({"subnets": ["fe80::/64"]}, "not for guests"),
         ({"subnets": ["web"]}, "'web' is no subnet"),
         ({"subnets": ["10.0.0.0/24", "10.0.0.128/25"]}, "overlap"),
         ({"mode": "bridge", "physical_network": "p", "subnets": ["10.0.0.0/24"]}, "mode bridge and subnets"),
         ({"gateway_mac": "52:54:00:00:00:01"}, "gateway_mac without subnets"),
-        ({"dhcp": {}}, "dhcp without an IPv4 subnet"),
-        ({"subnets": ["fd00::/64"], "dhcp": {"range": RANGE}}, "dhcp without an IPv4 subnet"),
+        ({"dhcp": {}}, "dhcp without subnets"),
+        ({"subnets": ["fd00::/64"], "dhcp": {"range": RANGE}}, "dhcp for IPv4 without such a subnet"),
         ({"subnets": ["10.0.0.0/24"], "dhcp": {"range": ["10.0.0.9", "10.0.0.8"]}}, "ends before it begins"),
         ({"subnets": ["10.0.0.0/24"], "dhcp": {"range": [RANGE, ["10.0.0.200", "10.0.0.201"]]}}, "in two ranges"),
         ({"subnets": ["10.0.0.0/24"], "dhcp": {"range": ["10.0.0.9", "10.0.1.8"]}}, "not within one subnet"),
@@ -83,8 +95,40 @@ def test_the_gateways_mac_goes_with_the_name_unless_it_is_written() -> None:
             {"subnets": ["10.0.0.0/24"], "dhcp": {"hosts": TWICE}},
             "reserves mac 52:54:00:00:00:01 twice",
         ),
+        (reserving(ip="10.0.0.2", name="web"), "DHCPv4 knows clients by their mac"),
+        (reserving(ip="10.0.0.2", mac="52:54:00:00:00:01", id=DUID), "DHCPv4 knows clients by their mac"),
+        (reserving(ip="fd00::2"), "for nobody; add the client's mac, id or name"),
+        (reserving(ip="fd00::2", mac="52:54:00:00:00:01", id=DUID), "by mac and id; keep one"),
+        (reserving(ip="fd00::2", id="00:03"), "'00:03' is no DUID"),
+        (reserving(ip="fd00::2", id="00:03:zz"), "is no DUID"),
+        (reserving(ip="fd00::2", id=10802), "10802 is no DUID; write it in quotes"),
+        (reserving({"ip": "fd00::2", "id": DUID}, {"ip": "fd00::3", "id": "0:3:0:1:2:3"}), "reserves id .* twice"),
+        (reserving({"ip": "fd00::2", "id": DUID}, {"ip": "fd00::2", "name": "web"}), "reserves ip fd00::2 twice"),
+        (reserving(ip="fd00::1", id=DUID), "fd00::1, which is no guest's"),
+        (reserving(ip="fd00::", id=DUID), "fd00::, which is no guest's"),
+        (reserving(ip="fd01::5", id=DUID), "fd01::5, which is no guest's"),
+        (leasing("fd00::9", "fd00::8"), "ends before it begins"),
+        (leasing("fd00::9", "fd00:0:0:1::1"), "not within one subnet"),
+        (leasing("10.0.0.9", "10.0.0.10"), "10.0.0.9 is no IPv6 address; range is for IPv4, range6 for IPv6"),
+        ({"subnets": ["10.0.0.0/24"], "dhcp": {"range6": ["fd00::8", "fd00::9"]}}, "dhcp for IPv6 without such a"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         network(**fields)
+
+
+def test_one_guest_has_reservations_of_both_families() -> None:
+    mine = {"mac": "52:54:00:00:00:01", "name": "web"}
+    spec = network(
+        **reserving({**mine, "ip": "10.0.0.2"}, {**mine, "ip": "fd00::2"}, {"id": "0:3:0:1:a", "ip": "fd00::3"})
+    )
+    assert spec.dhcp is not None
+    assert [host.ip for host in spec.dhcp.hosts_of(6)] == ["fd00::2", "fd00::3"]
+    assert spec.dhcp.hosts[2].id == "00:03:00:01:0a"  # as libvirt's documents write it, and in full
+
+
+def test_a_network_may_have_ipv6_alone() -> None:
+    spec = network(subnets=["fd00::/64"], dhcp={"dns": ["fd00::53", "10.0.0.53"], "domain": "example.org"})
+    assert spec.dhcp is not None
+    assert (spec.dhcp.dns_of(6), spec.dhcp.dns_of(4)) == (("fd00::53",), ("10.0.0.53",))

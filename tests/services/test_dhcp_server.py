@@ -165,6 +165,21 @@ def test_what_is_reserved_or_registered_is_for_that_client_only() -> None:
         assert kind is Kind.NAK, (mac, address)
 
 
+def test_a_client_has_one_address_whatever_it_asks_for() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.90")))
+    had = talk.gets(A)
+    for n in range(10, 90):
+        talk.say(ask(Kind.REQUEST, A, requested=f"10.0.0.{n}"))
+    assert list(talk.leases) == [had]
+
+
+def test_requests_that_come_before_the_first_lease_is_written_get_no_more() -> None:
+    it, book = server(("10.0.0.10", "10.0.0.90")), Book()
+    asked = [ask(Kind.REQUEST, A, requested=f"10.0.0.{n}") for n in range(10, 90)]
+    granted = [done.lease.ip for request in asked if (done := answer(it, book, request, "p", 1000.0)).lease is not None]
+    assert granted == ["10.0.0.10"]
+
+
 def test_a_lease_is_renewed_by_its_client_alone() -> None:
     talk = Talk(server())
     address = talk.gets(A)

@@ -67,8 +67,17 @@ INNER = """<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.
   <ip address='10.20.0.1' prefix='16'>
     <dhcp><range start='10.20.1.1' end='10.20.1.99'/></dhcp>
   </ip>
-  <ip family='ipv6' address='fd20::1' prefix='64'/>
-  <dnsmasq:options><dnsmasq:option value='dhcp-option=6,10.20.0.53,10.20.0.54'/></dnsmasq:options>
+  <ip family='ipv6' address='fd20::1' prefix='64'>
+    <dhcp>
+      <range start='fd20::100' end='fd20::1ff'/>
+      <host id='0:3:0:1:0:16:3e:11:22:33' ip='fd20::5'/>
+      <host name='db1' ip='fd20::6'/>
+    </dhcp>
+  </ip>
+  <dnsmasq:options>
+    <dnsmasq:option value='dhcp-option=6,10.20.0.53,10.20.0.54'/>
+    <dnsmasq:option value='dhcp-option=option6:dns-server,[fd20::53]'/>
+  </dnsmasq:options>
 </network>"""
 
 # A name server with everything that it can be told.
@@ -150,11 +159,15 @@ def test_an_isolated_network_whose_guests_do_not_meet() -> None:
         "mode": "isolated",
         "portgroups": {"default": {"isolation": "isolated"}},
         "subnets": ["10.20.0.1/16", "fd20::1/64"],
-        "dhcp": {"range": [["10.20.1.1", "10.20.1.99"]], "dns": ["10.20.0.53", "10.20.0.54"]},
+        "dhcp": {
+            "range": [["10.20.1.1", "10.20.1.99"]],
+            "range6": [["fd20::100", "fd20::1ff"]],
+            "hosts": [{"id": "00:03:00:01:00:16:3e:11:22:33", "ip": "fd20::5"}, {"name": "db1", "ip": "fd20::6"}],
+            "dns": ["10.20.0.53", "10.20.0.54", "fd20::53"],
+        },
         "dns": {"enable": False},
     }
-    assert list(warned(INNER)) == ["network/ip"]
-    assert "fd20::1: nobody advertises it" in warned(INNER)["network/ip"]
+    assert warned(INNER) == {}
 
 
 def test_a_name_server() -> None:
@@ -210,6 +223,7 @@ def test_a_subnet_without_a_size_has_that_which_libvirt_takes(inside: str, subne
     assert spec_of(network(inside))["subnets"] == [subnet]
 
 
+DUID = "00:03:00:01:52:54:00:00:00:05"
 DHCP = "<ip address='10.1.0.1' prefix='24'><dhcp>{}</dhcp></ip>"
 RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
 
@@ -242,7 +256,7 @@ RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
         ("<ip address='10.1.0.0' prefix='24'/>", "network/ip@address", "is the subnet itself"),
         ("<ip address='10.1.0.1' prefix='99'/>", "network/ip", "is no address with the size of its subnet"),
         ("<ip family='ipv6' address='10.1.0.1'/>", "network/ip@family", "'ipv6' is not that of 10.1.0.1"),
-        ("<ip address='fd00::1'><dhcp/></ip>", "network/ip/dhcp", "DHCPv6"),
+        ("<ip address='fd00::1'><dhcp><host ip='fd00::9'/></dhcp></ip>", "network/ip/dhcp/host", "a reservation is"),
         (DHCP.format(RANGE.format("<lease expiry='0'/>")), "network/ip/dhcp/range/lease@expiry", "without end"),
         (DHCP.format(RANGE.format("<lease expiry='5' unit='days'/>")), "network/ip/dhcp/range/lease@unit", "'days'"),
         (DHCP.format(RANGE.format("<lease expiry='5'/>") + RANGE.format("")), "network/ip/dhcp/range/lease",
@@ -382,7 +396,7 @@ def portgroups(draw: st.DrawFn, physical: bool) -> PortGroup:
 def addresses(draw: st.DrawFn) -> dict[str, Any]:
     """Subnets, each with ranges and reservations of its own."""
     found: dict[str, Any] = {"subnets": [], "gateway_mac": draw(st.none() | st.just("52:54:00:99:00:01"))}
-    ranges, hosts = [], []
+    ranges, ranges6, hosts = [], [], []
     for number in draw(st.lists(st.integers(0, 200), min_size=1, max_size=3, unique=True)):
         found["subnets"].append(f"10.{number}.0.{draw(st.integers(1, 9))}/24")
         if draw(st.booleans()):
@@ -392,13 +406,17 @@ def addresses(draw: st.DrawFn) -> dict[str, Any]:
             hosts.append({"mac": f"52:54:00:00:00:{number:02x}", "ip": f"10.{number}.0.50", "name": name})
     if draw(st.booleans()):
         found["subnets"].append("fd00::1/64")
+        ranges6 = draw(st.sampled_from([[], [["fd00::10", "fd00::20"]]]))
+        who = st.sampled_from([{"mac": "52:54:00:00:00:01", "name": "six"}, {"id": DUID}, {"name": "six"}])
+        hosts += [{**draw(who), "ip": "fd00::5"}] if draw(st.booleans()) else []
     if draw(st.booleans()):
         found["dhcp"] = {
             "range": ranges,
+            "range6": ranges6,
             "hosts": hosts,
             "lease": draw(st.sampled_from([120, 3600, 7200, 2**31])),
             "domain": draw(st.none() | st.just("example.org")),
-            "dns": draw(st.sampled_from([[], ["10.0.0.53"], ["10.0.0.53", "192.0.2.1"]])),
+            "dns": draw(st.sampled_from([[], ["10.0.0.53"], ["10.0.0.53", "192.0.2.1", "fd00::53"]])),
         }
     return found
 
