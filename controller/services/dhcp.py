@@ -14,7 +14,7 @@ from controller.model.lease import Lease
 from controller.services import dhcp_message as message
 from controller.services.datagrams import Datagram
 from controller.services.dhcp_message import CLIENT_PORT, NOBODY, SERVER_PORT, Kind, Option, Reply, Request
-from controller.services.pool import Book, Pool, choose, declined
+from controller.services.pool import Book, Pool, choose, declined, since
 
 _NOT_YOURS = b"not an address for this client"
 _ALL_MACS, _ALL = "ff:ff:ff:ff:ff:ff", "255.255.255.255"
@@ -92,11 +92,9 @@ def _grant(server: Server, book: Book, request: Request, port: str, now: float) 
         return Answer(_reply(server, request, Kind.NAK, NOBODY))
     book.offer(address, request.chaddr, now)  # until its lease is in the store
     name = server.names.get(request.chaddr, request.host_name)
-    had = book.leases.get(address)
-    goes_on = had is not None and (had.mac, had.name) == (request.chaddr, name) and had.expires > now
     lease = Lease(
         network=server.network, ip=address, mac=request.chaddr, port=port, name=name,
-        since=had.since if had is not None and goes_on else int(now), expires=int(now) + server.lease_seconds,
+        since=since(book, address, request.chaddr, name, now), expires=int(now) + server.lease_seconds,
     )  # fmt: skip
     return Answer(_reply(server, request, Kind.ACK, address), lease)
 

@@ -15,7 +15,7 @@ from controller.model.subnet import DhcpHost, link_local
 from controller.services import dhcp6_message as message
 from controller.services.datagrams6 import Datagram6
 from controller.services.dhcp6_message import CLIENT_PORT, SERVER_PORT, Kind, Option, Request, Status
-from controller.services.pool import Book, Pool, choose, declined
+from controller.services.pool import Book, Pool, choose, declined, since
 
 _Options = list[tuple[int, bytes]]
 
@@ -126,9 +126,11 @@ def _grant(server: Server6, book: Book, asked: Asked, now: float) -> Answer6:
     if address is None:
         return Answer6(reply)
     book.offer(address, asked.mac, now)  # until its lease is in the store
-    expires = int(now) + server.lease_seconds
     name = server.name or request.name
-    lease = Lease(network=server.network, ip=address, mac=asked.mac, port=asked.port, name=name, expires=expires)
+    lease = Lease(
+        network=server.network, ip=address, mac=asked.mac, port=asked.port, name=name,
+        since=since(book, address, asked.mac, name, now), expires=int(now) + server.lease_seconds,
+    )  # fmt: skip
     return Answer6(reply, lease)
 
 

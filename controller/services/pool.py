@@ -80,6 +80,13 @@ def choose(pool: Pool, book: Book, mac: str, wanted: str | None, now: float) -> 
     return next((address for address in _from(pool, mac) if may_have(pool, book, mac, address, now)), None)
 
 
+def since(book: Book, address: str, mac: str, name: str, now: float) -> int:
+    """When the client got the address under this name: now, unless it has it so."""
+    had = book.leases.get(address)
+    goes_on = had is not None and (had.mac, had.name) == (mac, name) and had.expires > now
+    return had.since if had is not None and goes_on else int(now)
+
+
 def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
     """The lease when its client found somebody else at its address: nobody gets it for a while. None for a client that
     does that too often."""

@@ -84,7 +84,7 @@ def test_a_client_gets_an_address_and_what_goes_with_it() -> None:
     assert offered is not None
     assert talk.leases == {}  # nothing is promised before it is asked for
     done = talk.say(Kind.REQUEST, A, offered, name="web1")
-    lease = Lease(network="web", ip=offered, mac=A, port=f"port of {A}", name="web1", expires=4600)
+    lease = Lease(network="web", ip=offered, mac=A, port=f"port of {A}", name="web1", since=1000, expires=4600)
     assert talk.leases == {offered: lease}
     assert done.reply is not None
     assert (done.reply.eth_dst, done.reply.ipv6_dst, done.reply.udp_dst) == (A, "fe80::9", 546)
@@ -99,6 +99,19 @@ def test_a_lease_is_called_as_its_reservation_calls_it() -> None:
     talk = Talk(replace(server(), name="printer"))
     talk.say(Kind.SOLICIT, A, rapid=True, name="web1")
     assert [lease.name for lease in talk.leases.values()] == ["printer"]
+
+
+def test_a_lease_says_since_when_its_client_has_the_name() -> None:
+    talk = Talk(server("fd00::10", "fd00::10"))
+
+    def since(name: str) -> int:
+        talk.now += 100
+        talk.say(Kind.SOLICIT, A, rapid=True, name=name)
+        return talk.leases["fd00::10"].since
+
+    assert [since("one"), since("one"), since("two"), since("two")] == [1100, 1100, 1300, 1300]
+    talk.now += 3601
+    assert since("two") == talk.now
 
 
 def test_who_wants_it_quick_gets_it_in_one_answer() -> None:
