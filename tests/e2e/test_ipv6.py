@@ -77,18 +77,17 @@ def test_guests_make_their_addresses_of_what_their_gateway_says(fleet: Fleet) ->
     assert len(known(fleet, one, "addresses")) == 1
     fleet.settle()
     wait_ping(two, own_address(one, subnet))
-    two.run(f"ip addr del {made}/64 dev eth0; ip addr add fd66::99/64 dev eth0")
-    # While it asks whether the address is taken it sends from its link-local one, which is its own.
-    eventually("it uses the other address", lambda: addresses(two, subnet) == ["fd66::99"])
-    assert not pings(two, own_address(one, subnet), tries=2)  # it has learned as many as it may
-    two.run(f"ip addr del fd66::99/64 dev eth0; ip addr add {made}/64 dev eth0")
-    wait_ping(two, own_address(one, subnet))
     for guest in guests:
         assert pings(guest, "fd66::1")
         assert pings(guest, f"{link_local(gateway_mac('auto'))}%eth0")
         _, routes = guest.run("ip -6 route")
         assert "default" not in routes  # an isolated network leads nowhere
         assert guest.run("cat /proc/sys/net/ipv6/conf/eth0/mtu")[1].strip() == "1450"
+    for guest in guests:
+        guest.run("ip addr add fd66::9/64 dev eth0" if guest is one else "ip addr add fd66::99/64 dev eth0")
+        eventually("it has another address", lambda guest=guest: len(addresses(guest, subnet)) == 2)
+    wait_ping(one, made, "-I", "fd66::9")
+    assert not pings(two, own_address(one, subnet), "-I", "fd66::99", tries=2)  # it has learned as many as it may
 
 
 def test_guests_that_run_are_told_of_a_subnet_that_comes_later(fleet: Fleet) -> None:
