@@ -136,7 +136,7 @@ class NetworkNode:
 
     kind: ClassVar[Kind] = "network"
     name: str = about("the Network's name")
-    mode: str = about("isolated or bridge")
+    mode: str = about("isolated, bridge or nat")
     span: str = about("fleet, or host: each host by itself")
     physical_network: str | None = about("of mode bridge", None)
     vlans: tuple[int, ...] = about("its VLANs; 0 is the untagged one", ())
