@@ -60,7 +60,10 @@ class Ownership(App):
         if network is not None and network.learning:
             yield from _known((part.segment for part in port.memberships), port.mac)
         if network is not None and not network.alone and not port.arriving:
+            registered = fabric.registered(port)  # those are said whether it runs or not
+            leased = tuple(a for a in port.addresses if a not in port.learned and a not in registered)
             for part in port.memberships:
+                yield from _owned(part.segment, leased, port.mac)
                 yield from _owned(part.segment, port.learned, port.mac, _LEARNED)
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
@@ -113,7 +116,7 @@ def _own(port: PortView, addresses: tuple[str, ...]) -> Iterator[Flow]:
 def _owned(segment: int, addresses: tuple[str, ...], mac: str, priority: int = Priority.ANYWHERE) -> Iterator[Flow]:
     """Nobody in the segment claims these but who has them."""
     for address in _claimed(addresses, mac):
-        why = f"{address} is {'learned by' if priority == _LEARNED else 'registered to'} another vNIC, {mac}"
+        why = f"{address} is {'learned by' if priority == _LEARNED else 'that of'} another vNIC, {mac}"
         for table, _, terms in _claims(address):
             yield table.flow(priority, match(segment=segment, **terms), why=why)
 

@@ -11,9 +11,10 @@ from ipaddress import IPv4Interface, IPv6Interface, ip_address
 
 from controller.desired import LEASES, Desired
 from controller.errors import Conflict, FleetError, OpenFlowError, PacketError
+from controller.model.guard import checks
 from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.lease import Lease, lease_row
-from controller.model.network import NetworkSpec, network_gateway_mac
+from controller.model.network import DEFAULT_MAX_MACS, NetworkSpec, network_gateway_mac
 from controller.model.subnet import Dhcp
 from controller.openflow.decode import PacketIn
 from controller.services import datagrams, datagrams6, dhcp6_message, dhcp_message
@@ -23,13 +24,12 @@ from controller.services.datagrams6 import Datagram6
 from controller.services.dhcp import Answer, Server, answer
 from controller.services.dhcp6 import Answer6, Asked, Server6, reserved_for
 from controller.services.dhcp6 import answer as answer6
-from controller.services.pool import Book, Pool
+from controller.services.pool import Book, Pool, lasts
 from controller.store.rows import Put, Remove, Write
 from controller.store.store import Store
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 120  # for so long after its end a lease still counts: its client may just be asking again
 _KEPT_SECONDS = 7 * 86400  # for so long its client gets the same address again, unless another needed it
 _MOST_WAITING = 4096
 
@@ -42,6 +42,7 @@ class _Waiting:
 
     asker: Asker
     answer: Answer | Answer6
+    generation: int  # of the row, as it was when this was decided
 
 
 class DhcpService:
@@ -56,6 +57,7 @@ class DhcpService:
         self._books: dict[tuple[str, int], Book] = {}  # by network and version of IP
         self._waiting: dict[str, _Waiting] = {}
         self._wake = asyncio.Event()
+        self._began = time.time()
 
     async def run(self) -> None:
         """Writes leases, all that wait in one transaction, and answers. Until it is cancelled."""
@@ -75,6 +77,8 @@ class DhcpService:
             spec = self._desired.networks.get(asker.network)
             if spec is None or spec.dhcp is None:
                 return
+            if not self._has_room(asker, spec, packet.data[6:12].hex(":")):
+                raise PacketError(f"{asker.port} has as many addresses as it may")
             is_ipv6 = packet.data[12:14] == datagrams6.ETHERTYPE.to_bytes(2, "big")
             done = (self._answer6 if is_ipv6 else self._answer)(asker, spec, spec.dhcp, packet.data)
         except (OpenFlowError, PacketError) as error:
@@ -84,9 +88,14 @@ class DhcpService:
             self._reply(asker, done.reply)
             return
         address = done.lease.ip if done.lease is not None else str(done.released)
-        before = self._waiting.get(lease_row(asker.network, address))
+        row = lease_row(asker.network, address)
+        had = self._desired.leases.get(asker.network, {}).get(address)
+        gives_up = done.lease is None or done.lease.state == "declined"
+        if gives_up and had is not None and had.port != asker.port:
+            return  # somebody speaks for another vNIC's client
+        before = self._waiting.get(row)
         if (before is None or before.asker == asker) and len(self._waiting) < _MOST_WAITING:
-            self._waiting[lease_row(asker.network, address)] = _Waiting(asker, done)
+            self._waiting[row] = _Waiting(asker, done, self._generation(row))
             self._wake.set()
 
     def forgotten(self, now: float) -> list[Write]:
@@ -95,7 +104,7 @@ class DhcpService:
             Remove(LEASES, lease.row, self._generation(lease.row))
             for network, leases in self._desired.leases.items()
             for lease in leases.values()
-            if lease.expires + _KEPT_SECONDS < now or network not in self._desired.networks
+            if lease.expires + _KEPT_SECONDS < now or network not in self._store.rows("Network")
         ]
 
     def _answer(self, asker: Asker, spec: NetworkSpec, dhcp: Dhcp, frame: bytes) -> Answer:
@@ -115,7 +124,7 @@ class DhcpService:
         return answer6(server, self._book(asker.network, 6), asked, time.time())
 
     def _book(self, network: str, version: int) -> Book:
-        book = self._books.setdefault((network, version), Book())
+        book = self._books.setdefault((network, version), Book(began=self._began))
         leases = self._desired.leases.get(network, {})
         book.leases = {address: lease for address, lease in leases.items() if (":" in address) == (version == 6)}
         return book
@@ -143,16 +152,34 @@ class DhcpService:
 
     def _taken(self, network: str, gateways: Iterable[IPv4Interface | IPv6Interface]) -> dict[str, str]:
         """Addresses in the gateways' subnets that are somebody's otherwise, by address with that one's MAC."""
+        known = [(port.addresses, port.mac) for port in self._desired.registered.values() if port.network == network]
+        known += [
+            (status.learned, status.mac) for status in self._desired.statuses.values() if status.network == network
+        ]
+        spec = self._desired.networks.get(network)
+        known.append((spec.reserved_addresses if spec is not None else (), ""))
         taken = {str(gateway.ip): "" for gateway in gateways}
-        for port in self._desired.registered.values():
-            if port.network == network:
-                own = (a for a in port.addresses if any(ip_address(a) in gateway.network for gateway in gateways))
-                taken |= dict.fromkeys(own, port.mac)
+        for addresses, mac in known:
+            for address in addresses:
+                if any(ip_address(address) in gateway.network for gateway in gateways):
+                    taken.setdefault(address, mac)
         return taken
+
+    def _has_room(self, asker: Asker, spec: NetworkSpec, mac: str) -> bool:
+        """Whether the vNIC may have a client more: itself, and as many as may be behind it."""
+        status = self._desired.statuses.get(asker.port)
+        group = spec.portgroup(status.portgroup or "") if status is not None else None
+        alone = (
+            group is not None and not group.learning and (group.filters is None or "mac" in checks(group.filters, ()))
+        )
+        most = 1 if alone else max(DEFAULT_MAX_MACS, group.mac_limit if group is not None else 0)
+        now, leases = time.time(), self._desired.leases.get(asker.network, {}).values()
+        clients = {each.mac for each in leases if each.port == asker.port and lasts(each, self._began, now)}
+        return mac in clients or len(clients) < most
 
     async def _write(self, waiting: Mapping[str, _Waiting]) -> None:
         try:
-            await self._store.commit([self._as_write(row, each.answer) for row, each in waiting.items()])
+            await self._store.commit([_as_write(row, each) for row, each in waiting.items()])
         except Conflict:
             if len(waiting) > 1:  # one of them, and the others shall not suffer for it
                 for row, each in waiting.items():
@@ -165,11 +192,6 @@ class DhcpService:
             for each in waiting.values():
                 self._reply(each.asker, each.answer.reply)
 
-    def _as_write(self, row: str, done: Answer | Answer6) -> Write:
-        if done.lease is None:
-            return Remove(LEASES, row, self._generation(row))
-        return Put(LEASES, row, done.lease.model_dump(mode="json"), self._generation(row))
-
     def _generation(self, row: str) -> int:
         found = self._store.rows(LEASES).get(row)
         return found.generation if found is not None else 0
@@ -180,12 +202,21 @@ class DhcpService:
             self._send(asker.host, answer_to(asker, frame, self._deliver))
 
 
-def lasting(leases: Mapping[str, Mapping[str, Lease]], since: float) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The addresses that clients have, by (network, MAC): leases that had not ended at ``since``."""
+def _as_write(row: str, each: _Waiting) -> Write:
+    lease = each.answer.lease
+    if lease is None:
+        return Remove(LEASES, row, each.generation)
+    return Put(LEASES, row, lease.model_dump(mode="json"), each.generation)
+
+
+def lasting(
+    leases: Mapping[str, Mapping[str, Lease]], began: float, now: float
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The addresses that clients have, by (network, MAC). ``began``: when this controller did."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for network, by_address in leases.items():
         for lease in by_address.values():
-            if lease.state == "leased" and lease.expires > since:
+            if lease.state == "leased" and lasts(lease, began, now):
                 key = (network, lease.mac)
                 found[key] = (*found.get(key, ()), lease.ip)
     return found

@@ -23,10 +23,10 @@ from controller.services import datagrams, dns_message, tcp
 from controller.services.askers import Asker, answer_to, asker_of
 from controller.services.budget import Budget
 from controller.services.datagrams import Datagram
-from controller.services.dhcp_service import GRACE_SECONDS
 from controller.services.dns_message import Query
 from controller.services.dns_relay import Relay
 from controller.services.dns_zone import Zone, zone_of
+from controller.services.pool import GRACE_SECONDS
 from controller.store.rows import Change
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,6 @@ class DnsService:
         self._relay = relay or Relay()
         self._each, self._all = Budget(meters.RATE, meters.BURST), Budget(_RATE, _BURST)
         self._asked: dict[tuple[Asker, str, int, int], asyncio.Task[None]] = {}
-        self._started = time.time()
 
     async def run(self) -> None:
         """Looks who the controller's machine asks. Until it is cancelled; then nobody is asked any more."""
@@ -188,7 +187,7 @@ class DnsService:
         forwarders = wanted.forwarders
         general = forwarders is not None and (not forwarders or any(each.domain is None for each in forwarders))
         asks_system = not general and spec.mode != "isolated"
-        since = max(time.time(), self._started) - GRACE_SECONDS
+        since = time.time() - GRACE_SECONDS
         leases = self._desired.leases.get(name, {})
         zone = zone_of(name, spec, self._desired.registered.values(), leases, since)
         room = network_mtu(spec, overlay_mtu(self._desired.hosts.values())) - _HEADERS

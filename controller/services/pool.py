@@ -11,6 +11,7 @@ from controller.model.lease import Lease
 
 DECLINED_SECONDS = 600
 _MOST_DECLINED = 4  # addresses at a time that one client can make unusable
+GRACE_SECONDS = 120  # for so long after its end a lease still counts
 OFFER_SECONDS = 30.0  # for so long nobody else is offered what one was
 
 
@@ -35,6 +36,7 @@ class Book:
 
     leases: Mapping[str, Lease] = field(default_factory=dict)
     offers: dict[str, tuple[str, float]] = field(default_factory=dict)
+    began: float = 0.0  # when there was somebody again to ask for a longer lease
 
     def of(self, mac: str) -> Lease | None:
         """The client's lease, also one that ran out: the one that lasts longest."""
@@ -44,7 +46,7 @@ class Book:
     def is_free(self, address: str, mac: str, now: float) -> bool:
         """Whether nobody but this client has it, or was offered it."""
         lease, offer = self.leases.get(address), self.offers.get(address)
-        if lease is not None and lease.expires > now and (lease.mac != mac or lease.state == "declined"):
+        if lease is not None and lasts(lease, self.began, now) and (lease.mac != mac or lease.state == "declined"):
             return False
         return offer is None or offer[0] == mac or offer[1] <= now
 
@@ -56,28 +58,29 @@ class Book:
         self.offers[address] = (mac, now + OFFER_SECONDS)
 
 
-def may_have(pool: Pool, book: Book, mac: str, address: str, now: float) -> bool:
-    """Whether this client may have that address now."""
-    own = own_address(pool, mac)
-    if own is not None and own != address and book.is_free(own, mac, now):
-        return False  # its own waits for it
-    if own != address:
-        theirs = address in pool.reserved.values() or address in pool.taken
-        if theirs or not pool.holds(address):
-            return False
-    return book.is_free(address, mac, now)
+def lasts(lease: Lease, began: float, now: float) -> bool:
+    """Whether the address is still the client's: for a while longer than the lease, since it may just be asking for
+    more. Where it ended shortly before there was somebody again to ask, from then on."""
+    if lease.state == "declined":
+        return lease.expires > now
+    just_missed = lease.expires > began - GRACE_SECONDS
+    return (max(lease.expires, began) if just_missed else lease.expires) + GRACE_SECONDS > now
 
 
 def choose(pool: Pool, book: Book, mac: str, wanted: str | None, now: float) -> str | None:
     """The address to offer: its own, the one that it had, the one that it was offered, the one that it wants, or the
     first free one; None when none is left."""
+    own = own_address(pool, mac)
+    if own is not None and book.is_free(own, mac, now):
+        return own  # it waits for its client, which gets no other one
+    others = {*pool.reserved.values(), *pool.taken}
     had = book.of(mac)
     offered = next((address for address, (whose, _) in book.offers.items() if whose == mac), None)
-    first = (own_address(pool, mac), had.ip if had is not None else None, offered, wanted)
-    for address in first:
-        if address is not None and may_have(pool, book, mac, address, now):
+    for address in (had.ip if had is not None else None, offered, wanted):
+        if address is not None and address not in others and pool.holds(address) and book.is_free(address, mac, now):
             return address
-    return next((address for address in _from(pool, mac) if may_have(pool, book, mac, address, now)), None)
+    free = (each for each in _from(pool, mac) if each not in others and book.is_free(each, mac, now))
+    return next(free, None)
 
 
 def since(book: Book, address: str, mac: str, name: str, now: float) -> int:
@@ -100,8 +103,11 @@ def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
 
 
 def own_address(pool: Pool, mac: str) -> str | None:
-    """What is reserved for the client, or registered as its own."""
-    return pool.reserved.get(mac) or next((address for address, whose in pool.taken.items() if whose == mac), None)
+    """What is reserved for the client, unless it is another's already, or what is known as its own."""
+    reserved = pool.reserved.get(mac)
+    if reserved is not None and pool.taken.get(reserved, mac) == mac:
+        return reserved
+    return next((address for address, whose in pool.taken.items() if whose == mac), None)
 
 
 def _from(pool: Pool, mac: str) -> Iterator[str]:

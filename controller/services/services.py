@@ -11,7 +11,7 @@ from controller.engine import Engine
 from controller.openflow.decode import PacketIn
 from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN
 from controller.services import arp, datagrams, dns_message
-from controller.services.dhcp_service import GRACE_SECONDS, DhcpService, lasting
+from controller.services.dhcp_service import DhcpService, lasting
 from controller.services.dns_service import DnsService
 from controller.services.next_hops import NextHops
 from controller.services.ra import RouterAdverts
@@ -57,12 +57,9 @@ class Services:
         self._dns.changed(changes)
 
     def leases_changed(self) -> set[str]:
-        """Look at the leases anew; gives the hosts whose guests have other addresses than before.
-
-        While the controller was away nobody could renew a lease: such a one ends later.
-        """
+        """Look at the leases anew; gives the hosts whose guests have other addresses than before."""
         before = self.leased
-        self.leased = lasting(self._desired.leases, max(time.time(), self._started) - GRACE_SECONDS)
+        self.leased = lasting(self._desired.leases, self._started, time.time())
         macs = {mac for (_, mac), _ in before.items() ^ self.leased.items()}
         return {status.host for status in self._desired.statuses.values() if status.host and status.mac in macs}
 

@@ -15,7 +15,7 @@ from controller.model.subnet import DhcpHost
 from controller.services import dhcp6_message as message
 from controller.services.dhcp6 import SILENCE, Answer6, Asked, Server6, answer, reserved_for
 from controller.services.dhcp6_message import Association, Kind, Option, Request
-from controller.services.pool import Book, Pool
+from controller.services.pool import GRACE_SECONDS, Book, Pool
 
 A, B, C = (f"52:54:00:00:00:0{n}" for n in "abc")
 GATEWAY = "fd00::1"
@@ -110,7 +110,7 @@ def test_a_lease_says_since_when_its_client_has_the_name() -> None:
         return talk.leases["fd00::10"].since
 
     assert [since("one"), since("one"), since("two"), since("two")] == [1100, 1100, 1300, 1300]
-    talk.now += 3601
+    talk.now += 3601 + GRACE_SECONDS
     assert since("two") == talk.now
 
 
@@ -127,7 +127,7 @@ def test_all_get_different_addresses_until_none_is_left() -> None:
     assert {talk.gets(mac) for mac in (A, B, C)} == {"fd00::10", "fd00::11", "fd00::12"}
     fourth = "52:54:00:00:00:0d"
     assert talk.told(Kind.SOLICIT, fourth)[Option.IA_NA][-2:] == b"\0\2"  # none available
-    talk.now += 3601
+    talk.now += 3601 + GRACE_SECONDS
     assert talk.gets(fourth) is not None
 
 

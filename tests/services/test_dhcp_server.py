@@ -14,7 +14,7 @@ from controller.model.lease import Lease
 from controller.services import dhcp_message as message
 from controller.services.dhcp import SILENCE, Answer, Server, answer
 from controller.services.dhcp_message import NOBODY, Kind, Option, Request
-from controller.services.pool import OFFER_SECONDS, Book, Pool
+from controller.services.pool import GRACE_SECONDS, OFFER_SECONDS, Book, Pool
 
 A, B, C = (f"52:54:00:00:00:0{n}" for n in "abc")
 GATEWAY = "10.0.0.1"
@@ -105,7 +105,7 @@ def test_a_lease_says_since_when_its_client_has_the_name() -> None:
         return talk.leases[address].since
 
     assert [since("one"), since("one"), since("two"), since("two")] == [1100, 1100, 1300, 1300]
-    talk.now += 3601
+    talk.now += 3601 + GRACE_SECONDS
     assert since("two") == talk.now
 
 
@@ -133,7 +133,7 @@ def test_all_get_different_addresses_until_none_is_left() -> None:
     talk = Talk(server())
     assert {talk.gets(mac) for mac in (A, B, C)} == {"10.0.0.10", "10.0.0.11", "10.0.0.12"}
     assert talk.gets("52:54:00:00:00:0d") is None
-    talk.now += 3601
+    talk.now += 3601 + GRACE_SECONDS
     assert talk.gets("52:54:00:00:00:0d") is not None
 
 

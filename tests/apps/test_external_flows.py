@@ -1,0 +1,22 @@
+"""External addresses: what answers for a host, what is learned of machines outside, and who may not speak as either."""
+
+from __future__ import annotations
+
+from fleets import FleetRows
+from golden_flows import check
+
+
+def test_a_wire_of_its_own() -> None:
+    fleet = (
+        FleetRows().host("kvm1", "192.0.2.1", "phys1").outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:00:0b")
+    )
+    fleet.network("web", "nat", subnets=["10.0.0.0/24"], gateway_mac="02:f5:00:00:00:01")
+    check("external_own_wire", "external", fleet.port("a", "kvm1", "web", addresses=("10.0.0.5",)))
+
+
+def test_a_wire_with_guests_who_are_neither_a_host_nor_its_router() -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").host("kvm2", "192.0.2.2", "phys1")
+    for number, name in enumerate(("kvm1", "kvm2")):
+        fleet.outside(name, "phys1", f"203.0.113.1{number + 1}", vlan=20, mac=f"02:f5:00:00:00:0{number}")
+    fleet.network("lan", "bridge", physical_network="phys1", vlan=20)
+    check("external_with_guests", "external", fleet.port("a", "kvm1", "lan"))
