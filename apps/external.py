@@ -71,8 +71,8 @@ class External(App):
         yield _ping(outside)
         mine: dict[str, Value] = {"segment": outside.segment, "eth_dst": outside.mac}
         yield GATEWAY.flow(
-            Priority.ANYWHERE + 1, match(**mine, eth_type=_IPV4, ipv4_dst=outside.address), goto(Stage.TRANSLATE_IN),
-            why=f"for {outside.address}: perhaps for a guest",
+            Priority.ANYWHERE + 1, match(**mine, eth_type=_IPV4), goto(Stage.TRANSLATE_IN),
+            why=f"by way of {outside.address}: perhaps for a guest",
         )  # fmt: skip
         yield GATEWAY.flow(Priority.ANYWHERE, match(**mine), why="the host has no answer to that")
         yield FLOOD.flow(

@@ -13,15 +13,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from apps.nat import IPV4, KNOWN, NAT_IN, NAT_IN_STATE, NAT_OUT, ZONE, CtState, tracked
+from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, NAT_IN_STATE, NAT_OUT, ZONE, CtState, tracked
 from apps.overlay import TUNNEL
-from apps.routing import ROUTE, masked, outward, subnets
+from apps.routing import INWARD, ROUTE, masked, outward
 from controller.fabric import Reader
 from controller.openflow.conntrack import Nat
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, goto, load, match, move
 from controller.pipeline.app import App
-from controller.pipeline.fields import NEXT_HOP, PEER, SOURCE, Source
+from controller.pipeline.fields import NATTED, NEXT_HOP, PEER, SOURCE, Source
 from controller.pipeline.tables import DROP, GATEWAY, Flow, Priority, Stage, Table
 from controller.views import ForwardView, HostView, NetworkView, PortView
 
@@ -41,17 +41,11 @@ _TO_ITS_GUEST = (Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat()),)
 
 
 class Forwards(App):
-    tables = (NAT_IN, FORWARD_BACK, HAIRPIN, HAIRPIN_STATE, NAT_IN_STATE)
+    tables = (NAT_IN, FROM_OUTSIDE, FORWARD_BACK, HAIRPIN, HAIRPIN_STATE, NAT_IN_STATE)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         if not fabric.forwards_ports():
             return
-        for network in fabric.networks():
-            for subnet in subnets(network):
-                yield NAT_IN.flow(
-                    Priority.HERE + 1, match(source=Source.TUNNEL, eth_type=IPV4, ipv4_src=masked(subnet)),
-                    goto(Stage.FORWARD), why=f"from a guest of network {network.name}, not from outside",
-                )  # fmt: skip
         for state in KNOWN:
             yield from _back(state)
             yield from _turned(state)
@@ -90,17 +84,17 @@ class Forwards(App):
             return
         for part in port.memberships:
             sent: dict[str, Value] = {"in_port": port.ofport, "segment": part.segment, "eth_dst": network.gateway.mac}
-            yield GATEWAY.flow(
-                Priority.ANYWHERE + 2, match(**sent, eth_type=IPV4), Track(FORWARD_BACK, ZONE, None),
-                why="perhaps an answer to a connection that was forwarded",
-            )  # fmt: skip
-            came: dict[str, Value] = {
-                "source": Source.TUNNEL, "segment": part.segment, "eth_src": network.gateway.mac, "eth_dst": port.mac,
-            }  # fmt: skip
-            yield NAT_IN.flow(
-                Priority.HERE, match(**came, eth_type=IPV4),
+            for subnet in network.gateway.subnets4:
+                yield GATEWAY.flow(
+                    Priority.ANYWHERE + 3, match(**sent, eth_type=IPV4, ipv4_src=masked(subnet)),
+                    load(NATTED, 1), Track(FORWARD_BACK, ZONE, None),
+                    why="perhaps an answer to a connection that was forwarded",
+                )  # fmt: skip
+            came: dict[str, Value] = {"source": Source.TUNNEL, "segment": part.segment, "eth_dst": port.mac}
+            yield INWARD.flow(
+                Priority.ANYWHERE, match(**came, eth_type=IPV4),
                 Track(Stage.FORWARD, ZONE, None, commit=True, mark=PEER),
-                why="another host forwarded it: answers go back there",
+                why="from outside, another host forwarded it: answers go back there",
             )  # fmt: skip
         for low, high in sorted({each.target_ports for each in forwards if each.protocol == "tcp"}):
             for ports in _blocks(low, high):
@@ -115,10 +109,12 @@ class Forwards(App):
             return
         for _, segment in network.segments:
             sent: dict[str, Value] = {"source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac}
-            yield GATEWAY.flow(
-                Priority.HERE, match(**sent, eth_type=IPV4, ipv4_dst=host.external.address),
-                Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address, which may be forwarded",
-            )  # fmt: skip
+            for subnet in network.gateway.subnets4:
+                yield GATEWAY.flow(
+                    Priority.HERE,
+                    match(**sent, eth_type=IPV4, ipv4_src=masked(subnet), ipv4_dst=host.external.address),
+                    Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address, which may be forwarded",
+                )  # fmt: skip
 
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None or not fabric.forwards_ports():

@@ -14,7 +14,7 @@ from controller.fabric import Reader
 from controller.openflow.match import Value
 from controller.pipeline.actions import goto, load, match, move
 from controller.pipeline.app import App
-from controller.pipeline.fields import Source
+from controller.pipeline.fields import FOREIGN, NATTED, Source
 from controller.pipeline.tables import GATEWAY, Action, Flow, Priority, Stage
 from controller.views import GatewayView, NetworkView
 
@@ -37,18 +37,29 @@ class Gateway(App):
             asked: _Terms = {"source": Source.VNIC, "segment": segment}
             yield from _neighbours(network.gateway, asked)
             yield from _pings(network.gateway, asked)
-            if network.gateway.nat:
-                yield GATEWAY.flow(
-                    Priority.ANYWHERE + 1,
-                    match(**asked, eth_dst=network.gateway.mac, eth_type=_IPV4),
-                    goto(Stage.ROUTE),
-                    why="for elsewhere, by the gateway",
-                )
+            yield from _elsewhere(network.gateway, asked)
             yield GATEWAY.flow(
                 Priority.ANYWHERE,
                 match(segment=segment, eth_dst=network.gateway.mac),
                 why="the gateway has no answer to that",
             )
+
+
+def _elsewhere(gateway: GatewayView, asked: _Terms) -> Iterator[Flow]:
+    """Nobody sends in the name of another network, unless the mode is open (RFC 2827)."""
+    if not gateway.sends:
+        return
+    sent: _Terms = {**asked, "eth_dst": gateway.mac, "eth_type": _IPV4}
+    for subnet in gateway.prefixes4:
+        yield GATEWAY.flow(
+            Priority.ANYWHERE + 2, match(**sent, ipv4_src=(str(subnet.network_address), str(subnet.netmask))),
+            load(NATTED, int(gateway.nat)), goto(Stage.ROUTE), why="for elsewhere, by the gateway",
+        )  # fmt: skip
+    if gateway.mode == "open":
+        yield GATEWAY.flow(
+            Priority.ANYWHERE + 1, match(**sent), load(FOREIGN, 1), goto(Stage.ROUTE),
+            why="for elsewhere, by the gateway, from an address that is not the network's",
+        )  # fmt: skip
 
 
 def _neighbours(gateway: GatewayView, asked: _Terms) -> Iterator[Flow]:

@@ -18,6 +18,9 @@ from controller.pipeline.tables import DROP, HOP, NEXT, Flow, Priority, Stage, T
 from controller.views import HostView
 
 NAT_IN = Table("nat_in", Stage.TRANSLATE_IN, Stage.FORWARD, "from outside: translated back, when it is an answer")
+FROM_OUTSIDE = Table(
+    "from_outside", Stage.TRANSLATE_IN, DROP, "for a host's external MAC: routed as it is, or looked up"
+)
 NAT_IN_STATE = Table("nat_in_state", Stage.TRANSLATE_IN, DROP, "lets in what answers a guest")
 NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the connection is looked up")
 NAT_OUT_STATE = Table("nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address")
@@ -47,7 +50,7 @@ def tracked(state: CtState) -> tuple[int, int]:
 
 
 class Nat(App):
-    tables = (NAT_IN, NAT_IN_STATE, NAT_OUT, NAT_OUT_STATE)
+    tables = (NAT_IN, FROM_OUTSIDE, NAT_IN_STATE, NAT_OUT, NAT_OUT_STATE)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         for state in KNOWN:
@@ -68,6 +71,10 @@ class Nat(App):
             return
         yield NAT_IN.flow(
             Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=IPV4),
+            goto(FROM_OUTSIDE), why=f"by way of {outside.address}",
+        )  # fmt: skip
+        yield FROM_OUTSIDE.flow(
+            Priority.ANYWHERE, match(eth_type=IPV4, ipv4_dst=outside.address),
             Track(NAT_IN_STATE, ZONE, Translation()), why=f"for {outside.address}: does it answer a guest?",
         )  # fmt: skip
         yield NAT_OUT_STATE.flow(

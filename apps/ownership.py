@@ -13,8 +13,9 @@ Behind a learning vNIC there are others with MACs of their own: any but those of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from ipaddress import IPv6Address
 
-from apps.spoof_guard import with_link_local
+from apps.spoof_guard import SPOOF_GUARD, with_link_local
 from controller.fabric import Reader
 from controller.model.guard import Check
 from controller.openflow.match import Value
@@ -22,7 +23,7 @@ from controller.pipeline.actions import goto, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import Source
 from controller.pipeline.tables import NEXT, Flow, Priority, Stage, Table
-from controller.views import NetworkView, PortView, RegistrationView
+from controller.views import GatewayView, NetworkView, PortView, RegistrationView
 
 MAC_OWNER = Table("mac_owner", Stage.SPOOF_GUARD, Stage.EGRESS_POLICY, "who is behind a learning vNIC is no known vNIC")
 NEIGHBOUR_OWNER = Table("neighbour_owner", Stage.SPOOF_GUARD, NEXT, "ARP and ND for a registered address: its owner's")
@@ -50,6 +51,8 @@ class Ownership(App):
 
     def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
         for _, segment in network.segments:
+            if network.gateway is not None:
+                yield from _gateways(segment, network.gateway)
             for address in network.reserved:
                 why = f"{address} is reserved in this network"
                 for table, _, terms in _claims(address):
@@ -85,6 +88,17 @@ class Ownership(App):
             for part in port.memberships:
                 yield from _owned(part.segment, tuple(a for a in port.addresses if a not in port.learned), port.mac)
                 yield from _owned(part.segment, port.learned, port.mac, _LEARNED)
+
+
+def _gateways(segment: int, gateway: GatewayView) -> Iterator[Flow]:
+    """Nobody is the gateway, not even who may speak for anybody: by its MAC hosts know what was routed."""
+    vnic: _Terms = {"source": Source.VNIC, "segment": segment}
+    yield SPOOF_GUARD.flow(
+        Priority.FORBIDDEN, match(**vnic, eth_src=gateway.mac), why=f"{gateway.mac} is the gateway's"
+    )
+    for address in (*gateway.ipv4, *map(str, map(IPv6Address, gateway.ipv6))):
+        for _, _, terms in _claims(address):
+            yield NEIGHBOUR_OWNER.flow(Priority.FORBIDDEN, match(**vnic, **terms), why=f"{address} is the gateway's")
 
 
 def _trusted(port: PortView) -> Iterator[Flow]:

@@ -1,85 +1,183 @@
-"""Routing: which way a packet for a gateway goes on.
+"""Routing: which way a packet for a gateway goes on, between networks, to the outside and from there.
 
-It is routed at the host where it comes from. What comes back from outside goes to the guest whose address it has, by a
-tunnel if that guest is elsewhere. Guests of one nat network reach no guest of another: libvirt's rules for that mode.
+It is routed at the host where it comes from, and goes by a tunnel where its guest is elsewhere. Who may reach whom is
+what libvirt means by its modes:
+
+=========  ========================  =======================================
+mode       what its guests begin     what others begin towards its guests
+=========  ========================  =======================================
+isolated   goes nowhere              does not come in
+nat        to route, open, outside   does not come in; answers do
+route      to route, open, outside   from nat, route, open and outside
+open       to route, open, outside   from nat, route, open and outside
+=========  ========================  =======================================
+
+Only on its way out of the fleet a packet of a nat guest is translated. What answers a nat guest is let in by its own
+host, whose connection tracker has seen the beginning: a routed packet in a nat network is known by the gateway's MAC
+as its sender, which no guest can have. What another host forwards (see Forwards) looks the same but for its sender's
+address: so nobody in the fleet reaches a nat guest with an address that is not of its own network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, ip_interface
+from ipaddress import IPv4Address, IPv4Network
 
-from apps.nat import NAT_OUT
+from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, NAT_OUT, ZONE, tracked
 from controller.fabric import Reader
+from controller.openflow.actions import Controller
 from controller.openflow.match import Value
-from controller.pipeline.actions import dec_ttl, goto, load, match, move
+from controller.pipeline.actions import Track, dec_ttl, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, NEXT_HOP, SEGMENT, SOURCE, Source
-from controller.pipeline.tables import DROP, Action, Flow, Priority, Stage, Table
-from controller.views import ExternalView, HostView, NetworkView, PortView
+from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, Action, Flow, Priority, Stage, Table
+from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView
 
 ROUTE = Table("route", Stage.ROUTE, DROP, "for a gateway, or from outside: which way on")
-
-_IPV4 = 0x0800
+INWARD = Table("inward", Stage.ROUTE, DROP, "from another network into one of mode nat: lets in what answers a guest")
 
 
 class Routing(App):
-    tables = (ROUTE,)
+    tables = (ROUTE, INWARD, ICMP_ERROR)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
+        vnic: dict[str, Value] = {"source": Source.VNIC, "eth_type": IPV4}
+        yield ROUTE.flow(Priority.EXCEPTION, match(**vnic, nw_ttl=1), goto(ICMP_ERROR), why="its time is over")
+        yield ROUTE.flow(Priority.MISS + 1, match(**vnic), goto(ICMP_ERROR), why="no way leads there")
+        for state in KNOWN:
+            yield INWARD.flow(
+                Priority.HERE + state, match(ct_state=tracked(state), ct_mark=0), goto(Stage.FORWARD),
+                why="belongs to a connection that a guest of the nat network began",
+            )  # fmt: skip
         for network in fabric.networks():
-            for subnet in subnets(network):
-                yield ROUTE.flow(
-                    Priority.ANYWHERE, match(eth_type=_IPV4, ipv4_dst=masked(subnet)),
-                    why=f"{subnet} is network {network.name}, which nobody else reaches",
-                )  # fmt: skip
+            if network.gateway is not None:
+                yield from _subnets(network.name, network.gateway)
+
+    def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
+        if network.gateway is None or not network.gateway.nat or not network.overlay:
+            return
+        for _, segment in network.segments:
+            routed: dict[str, Value] = {"source": Source.TUNNEL, "segment": segment, "eth_src": network.gateway.mac}
+            yield NAT_IN.flow(
+                Priority.ANYWHERE + 1, match(**routed, eth_type=IPV4), Track(INWARD, ZONE, None),
+                why="routed here by another host: does it answer a guest?",
+            )  # fmt: skip
+            yield NAT_IN.flow(Priority.ANYWHERE, match(**routed), why="nothing else is routed")
 
     def port(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network = fabric.network(port.network)
-        if network is None or network.gateway is None or not network.gateway.nat or not port.memberships:
+        if network is not None and not network.alone:
+            yield from _reached(port, network, here=False)
+
+    def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
+        network = fabric.network(port.network)
+        if network is None or network.gateway is None or port.arriving:
             return
-        for address in port.ipv4:
-            if any(IPv4Address(address) in subnet for subnet in subnets(network)):
-                yield ROUTE.flow(
-                    Priority.HERE, match(source=Source.OUTSIDE, eth_type=_IPV4, ipv4_dst=address),
-                    dec_ttl(), load(SEGMENT, port.memberships[0].segment), load(SOURCE, Source.VNIC),
-                    load("eth_src", network.gateway.mac), load("eth_dst", port.mac), goto(Stage.FORWARD),
-                    why=f"an answer from outside for this vNIC, {address}",
-                )  # fmt: skip
+        yield from _reached(port, network, here=True)
+        if network.gateway.sends and port.memberships:
+            yield ICMP_ERROR.flow(
+                Priority.ANYWHERE, match(in_port=port.ofport, eth_type=IPV4), Controller(meter_id=port.ofport),
+                why="the controller tells this vNIC why it goes no further",
+            )  # fmt: skip
 
     def member(self, network: NetworkView, host: HostView, fabric: Reader) -> Iterator[Flow]:
-        if network.gateway is None or not network.gateway.nat or host.external is None:
+        if network.gateway is None or not network.gateway.sends or host.external is None:
             return
-        outside = host.external
+        outside, then = host.external, goto(NAT_OUT if network.gateway.nat else HOP)
         for _, segment in network.segments:
             mine: dict[str, Value] = {
-                "source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac, "eth_type": _IPV4,
+                "source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac, "eth_type": IPV4,
             }  # fmt: skip
             own = match(**mine, ipv4_dst=outside.address)
             yield ROUTE.flow(Priority.HERE, own, why=f"for host {host.name} itself, where nothing listens")
             near = match(**mine, ipv4_dst=masked(IPv4Network(outside.subnet)))
             yield ROUTE.flow(
-                Priority.FALLBACK + 1, near, *outward(outside, move("ipv4_dst", NEXT_HOP)), goto(NAT_OUT),
+                Priority.FALLBACK + 1, near, *outward(outside, move("ipv4_dst", NEXT_HOP)), then,
                 why=f"to a machine in {outside.subnet}",
             )  # fmt: skip
             yield ROUTE.flow(
                 Priority.FALLBACK, match(**mine), *outward(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
-                goto(NAT_OUT), why=f"to anywhere else, by {outside.gateway}",
+                then, why=f"to anywhere else, by {outside.gateway}",
             )  # fmt: skip
+
+
+def _subnets(network: str, gateway: GatewayView) -> Iterator[Flow]:
+    """What is for a network, and for no vNIC of it that is known or may be reached, goes nowhere else."""
+    for subnet in gateway.prefixes4:
+        there: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": masked(subnet)}
+        yield ROUTE.flow(
+            Priority.ANYWHERE, match(**there), goto(ICMP_ERROR),
+            why=f"{subnet} is network {network}: no guest there has this address, or is to be reached",
+        )  # fmt: skip
+        if gateway.sends:
+            yield FROM_OUTSIDE.flow(
+                Priority.EXCEPTION, match(eth_type=IPV4, ipv4_src=masked(subnet)),
+                why=f"forged: {subnet} is network {network}, and nobody outside",
+            )  # fmt: skip
+            yield INWARD.flow(
+                Priority.HERE, match(eth_type=IPV4, ipv4_src=masked(subnet)),
+                why=f"{subnet} is network {network}, whose guests begin nothing towards a nat network",
+            )  # fmt: skip
+        if gateway.takes:
+            yield FROM_OUTSIDE.flow(
+                Priority.HERE, match(**there), goto(Stage.ROUTE),
+                why=f"{subnet} is network {network}, which is reached from outside",
+            )  # fmt: skip
+
+
+def _reached(port: PortView, network: NetworkView, *, here: bool) -> Iterator[Flow]:
+    """How a vNIC is reached by its addresses. ``here``: the flows of its own host, where these differ."""
+    gateway = network.gateway
+    if gateway is None or not gateway.sends or not port.memberships:
+        return
+    everywhere = here if network.alone else not here
+    for address in port.ipv4:
+        if not any(IPv4Address(address) in subnet for subnet in gateway.subnets4):
+            continue
+        to: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": address}
+        way = _to(port, gateway)
+        if gateway.takes and everywhere:
+            yield from _taken(Priority.HERE, to, way, f"{address} is this vNIC's")
+            for subnet in gateway.behind(address):
+                behind: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": masked(subnet)}
+                yield from _taken(Priority.ANYWHERE + subnet.prefixlen, behind, way, f"{subnet} is behind {address}")
+        if gateway.nat and everywhere:
+            yield ROUTE.flow(
+                Priority.HERE, match(source=Source.OUTSIDE, **to), *way, goto(Stage.FORWARD),
+                why=f"an answer from outside for this vNIC, {address}",
+            )  # fmt: skip
+        routed: dict[str, Value] = {"source": Source.VNIC, "natted": 0, "foreign": 0, **to}
+        if gateway.nat and here:
+            yield ROUTE.flow(
+                Priority.HERE + 1, match(**routed), *way, Track(INWARD, ZONE, None),
+                why=f"from another network for this vNIC, {address}: does it answer?",
+            )  # fmt: skip
+        elif gateway.nat:
+            yield ROUTE.flow(
+                Priority.HERE, match(**routed), *way, goto(Stage.FORWARD),
+                why=f"from another network for this vNIC, {address}: its host looks whether it answers",
+            )  # fmt: skip
+
+
+def _taken(priority: int, to: dict[str, Value], way: tuple[Action, ...], why: str) -> Iterator[Flow]:
+    """Whoever may send reaches it; of a nat guest's packet the tracker takes note."""
+    yield ROUTE.flow(priority, match(natted=0, **to), *way, goto(Stage.FORWARD), why=why)
+    yield ROUTE.flow(
+        priority, match(natted=1, **to), *way, Track(Stage.FORWARD, ZONE, None, commit=True),
+        why=f"{why}, whose answers are to be let in here",
+    )  # fmt: skip
+
+
+def _to(port: PortView, gateway: GatewayView) -> tuple[Action, ...]:
+    """From the gateway to the vNIC, in its own segment."""
+    into = (load(SEGMENT, port.memberships[0].segment), load(SOURCE, Source.VNIC))
+    return dec_ttl(), *into, load("eth_src", gateway.mac), load("eth_dst", port.mac)
 
 
 def outward(outside: ExternalView, next_hop: Action) -> tuple[Action, ...]:
     """From the host's external address to the next hop."""
     onward = (load(SEGMENT, outside.segment), load(ISOLATED, 0), load("eth_src", outside.mac))
     return dec_ttl(), *onward, next_hop
-
-
-def subnets(network: NetworkView) -> list[IPv4Network]:
-    """Those whose guests reach the outside."""
-    if network.gateway is None or not network.gateway.nat:
-        return []
-    found = [ip_interface(address).network for address in network.gateway.addresses]
-    return [subnet for subnet in found if isinstance(subnet, IPv4Network)]
 
 
 def masked(subnet: IPv4Network) -> tuple[str, str]:

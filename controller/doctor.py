@@ -279,10 +279,10 @@ def _tunnels(coordinator: Coordinator, name: str, spec: HostSpec, carried: Set[s
 def _outside(coordinator: Coordinator, name: str, carried: Set[str]) -> Iterator[Finding]:
     """Why its guests do not reach the outside."""
     networks, spec = coordinator.desired.networks, coordinator.desired.hosts.get(name)
-    natted = sorted(n for n in carried if n in networks and networks[n].mode == "nat")
-    if natted and spec is not None and spec.external is None:
+    routed = sorted(n for n in carried if n in networks and networks[n].is_routed)
+    if routed and spec is not None and spec.external is None:
         yield Finding("warning", "outside", f"Host {name}", "has no external address: its guests in "
-                      f"{_some(natted)} do not reach the outside", "add external to it: uplink, address, gateway",
+                      f"{_some(routed)} do not reach the outside", "add external to it: uplink, address, gateway",
                       name)  # fmt: skip
     if silent := coordinator.services.next_hops.silent(name):
         yield Finding("warning", "outside", f"Host {name}", silent,

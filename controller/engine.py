@@ -145,7 +145,7 @@ class Engine:
         self._tables: dict[str, HostTable] = {}
         self._dependents: dict[Key, set[tuple[BlockId, Aspect]]] = defaultdict(set)
         self._reads: dict[tuple[BlockId, Aspect], set[Key]] = {}
-        self._carriers: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {}  # by network
+        self._carriers: dict[str, tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]] = {}  # by network
         self._moves = _Moves()
         self._apps = {app.name: app for app in pipeline.apps}
         self._by_scope: dict[Scope, list[App]] = {
@@ -362,7 +362,8 @@ class Engine:
     def _carry(self, network: str, reader: Reader) -> frozenset[str]:
         """Hosts that carry a network; the same set for all of its blocks, of which there are thousands."""
         names = reader.hosts_of_network(network)
+        routing = reader.hosts_on_the_way(network) if names else ()
         known = self._carriers.get(network)
-        if known is None or known[0] is not names:
-            known = self._carriers[network] = names, frozenset(names)
-        return known[1]
+        if known is None or known[0] is not names or known[1] is not routing:
+            known = self._carriers[network] = names, routing, frozenset((*names, *routing))
+        return known[2]

@@ -40,7 +40,7 @@ _ARRIVING = "@incoming"  # behind a vNIC's name: its place to come; no object's 
 # Indexes that only the fabric itself uses; nobody reads them, so they are no answers.
 _UNASKED = frozenset({
     "ports of network", "ports of host", "registrations of network", "open ports of segment on host",
-    "external of network on host", "forwards of network on host",
+    "external of network on host", "forwards of network on host", "networks that send", "networks that take",
 })  # fmt: skip
 
 
@@ -84,6 +84,7 @@ class Fabric:
         self._groups: dict[Key, set[str]] = defaultdict(set)
         self._regrouped: set[Key] = set()
         self._unsettled: list[PortView] = []  # vNICs as they were, and are, that changed since forwards were looked at
+        self._moved: set[str] = set()  # hosts that may have begun or ceased to be on the way between networks
 
     def reader(self) -> Reader:
         return Reader(self._answers)
@@ -128,6 +129,7 @@ class Fabric:
         for name in networks:
             self._set(("network", name), _network_view(name, rows), touched)
             self._member(("names", "network"), name, ("network", name) in self._answers)
+            self._route(name)
         if networks or hosts:  # a port's answer is made from theirs
             ports |= {name for name, port in rows.ports.items() if port.network in networks or _hosts(port) & hosts}
             ports |= {name for network in networks for name in self._groups.get(("ports of network", network), ())}
@@ -148,6 +150,9 @@ class Fabric:
         forwards = {name for kind, name in pending if kind == "PortForward"}
         for name in forwards | self._led_elsewhere(rows, everything=bool(hosts or networks)):
             self._forward(name, self._forward_view(name, rows), touched)
+        for host in self._moved:
+            self._on_the_way(host)
+        self._moved.clear()
         for key in self._regrouped:
             self._set(key, tuple(sorted(self._groups.get(key, ()))) or None, touched)
         self._regrouped.clear()
@@ -174,6 +179,7 @@ class Fabric:
         old: HostView | None = self._answers.get(("host", name))
         self._set(("host", name), new, touched)
         self._member(("names", "host"), name, new is not None)
+        self._moved.add(name)
         before, now = (view.external.network if view and view.external else None for view in (old, new))
         for network in {before, now} - {None}:
             self._member(("external of network on host", network, name), name, network == now)
@@ -184,6 +190,26 @@ class Fabric:
         reasons = ("ports of network on host", "external of network on host", "forwards of network on host")
         here = any((reason, network, host) in self._groups for reason in reasons)
         self._member(("hosts of network", network), host, here)
+
+    def _route(self, network: str) -> None:
+        """Note whether a network's guests reach others, and whether they are reached; its hosts are looked at anew."""
+        view: NetworkView | None = self._answers.get(("network", network))
+        gateway = view.gateway if view is not None else None
+        self._member(("networks that send",), network, gateway is not None and gateway.sends)
+        self._member(("networks that take",), network, gateway is not None and gateway.takes)
+        self._moved |= self._groups.get(("hosts of network", network), set())
+
+    def _on_the_way(self, host: str) -> None:
+        """Whether packets for routed networks begin here, by a vNIC or from outside; whether they end here."""
+
+        def has_vnic(kind: str) -> bool:
+            networks = self._groups.get((kind,), ())
+            return any(("ports of network on host", network, host) in self._groups for network in networks)
+
+        view: HostView | None = self._answers.get(("host", host))
+        outside = view is not None and view.external is not None
+        self._member(("hosts that send",), host, outside or has_vnic("networks that send"))
+        self._member(("hosts that take",), host, has_vnic("networks that take"))
 
     def _outsides(self, rows: Rows, touched: set[Key]) -> None:
         """The wires to the outside that are no network of the operator's."""
@@ -322,6 +348,7 @@ class Fabric:
             if view is None:
                 continue
             self._carries(view.network, view.host)
+            self._moved.add(view.host)
             for part in view.memberships:
                 here = ("ports of segment on host", part.segment, view.host) in self._groups
                 self._member(("hosts of segment", part.segment), view.host, here)
@@ -427,8 +454,8 @@ def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:
     if not spec.subnets:
         return None
     dhcp, dhcp6 = (spec.dhcp is not None and spec.has_subnet(version) for version in (4, 6))
-    mac = network_gateway_mac(name, spec)
-    return GatewayView(mac, spec.subnets, dhcp, spec.mode == "nat", spec.answers_dns, dhcp6)
+    mac, routes = network_gateway_mac(name, spec), tuple((route.to, route.via) for route in spec.routes)
+    return GatewayView(mac, spec.subnets, dhcp, spec.mode, routes, spec.answers_dns, dhcp6)
 
 
 class Reader:
@@ -465,6 +492,18 @@ class Reader:
     def hosts_of_network(self, network: str) -> tuple[str, ...]:
         """Hosts that have a vNIC in the network."""
         return self._get(("hosts of network", network)) or ()
+
+    def hosts_on_the_way(self, network: str) -> tuple[str, ...]:
+        """Hosts from which packets are routed into the network by tunnels, whether they have a vNIC in it or not.
+
+        Into one that takes what is new: whoever sends. Into one with mode nat, for answers: whoever is sent to.
+        """
+        view = self.network(network)
+        if view is None or view.gateway is None or not view.overlay:
+            return ()
+        if view.gateway.takes:
+            return self._get(("hosts that send",)) or ()
+        return self._get(("hosts that take",)) or () if view.gateway.nat else ()
 
     def has_vnic(self, network: str, host: str) -> bool:
         """Whether the host has a vNIC in the network."""

@@ -37,7 +37,7 @@ from controller.measures import measure
 from controller.model.documents import Document, dump_spec
 from controller.model.host import HostSpec
 from controller.model.kinds import Fleet, network_mtu, overlay_mtu
-from controller.model.network import NetworkSpec, network_uuid
+from controller.model.network import NetworkSpec, network_uuid, return_routes
 from controller.ovsdb.wanted import datapath_id
 from controller.pipeline.fields import MAX_HOST, MAX_SEGMENT
 from controller.pipeline.ports import MAX_UPLINK
@@ -371,6 +371,7 @@ class FleetOperations(Whereabouts):
             "segments": {str(vlan): numbers.get(segment_name(row.name, vlan)) for vlan in sorted(spec.vlans())},
             "hosts": sorted({s.host for s in members if s.host is not None}),
             "ports": len(members),
+            "return_routes": return_routes(spec, self._desired.hosts),
         }
 
     def _forward_status(self, row: Row) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network
 
 from controller.model.guard import Check, kind_of
-from controller.model.network import Isolation, PortGroup
+from controller.model.network import Isolation, Mode, PortGroup
 from controller.model.subnet import link_local
 
 
@@ -39,15 +40,57 @@ class HostView:
 @dataclass(frozen=True, slots=True)
 class GatewayView:
     """What a network's gateway is, the same on every host. ``addresses`` are with their prefix lengths, such as
-    ``10.10.10.1/24``; ``dhcp`` says that DHCPv4 is answered, ``dhcp6`` that DHCPv6 is, ``nat`` that guests reach the
-    outside by their host's external address, ``dns`` that it is a name server."""
+    ``10.10.10.1/24``; ``dhcp`` says that DHCPv4 is answered, ``dhcp6`` that DHCPv6 is, ``dns`` that it is a
+    name server. ``mode`` is the network's, of which these follow:
+
+    ========  ======================  ==============================
+    mode      ``sends``: guests       ``takes``: from the outside and
+              reach others            other networks, unasked
+    ========  ======================  ==============================
+    isolated  no                      no
+    nat       as their host outside   answers only
+    route     as themselves           yes
+    open      as themselves           yes
+    ========  ======================  ==============================
+
+    ``routes`` are subnets behind guests, each with the guest's address.
+    """
 
     mac: str
     addresses: tuple[str, ...]
     dhcp: bool
-    nat: bool = False
+    mode: Mode = "isolated"
+    routes: tuple[tuple[str, str], ...] = ()
     dns: bool = False
     dhcp6: bool = False
+
+    @property
+    def nat(self) -> bool:
+        """Whether guests reach the outside by their host's external address."""
+        return self.mode == "nat"
+
+    @property
+    def sends(self) -> bool:
+        """Whether guests reach more than each other."""
+        return self.mode in {"nat", "route", "open"}
+
+    @property
+    def takes(self) -> bool:
+        """Whether guests are reached from elsewhere by their own addresses."""
+        return self.mode in {"route", "open"}
+
+    @property
+    def subnets4(self) -> tuple[IPv4Network, ...]:
+        return tuple(IPv4Interface(a).network for a in self.addresses if "." in a)
+
+    @property
+    def prefixes4(self) -> tuple[IPv4Network, ...]:
+        """Its subnets, and those behind its guests."""
+        return (*self.subnets4, *(IPv4Network(to) for to, _ in self.routes))
+
+    def behind(self, address: str) -> tuple[IPv4Network, ...]:
+        """The subnets behind the guest of that address."""
+        return tuple(IPv4Network(to) for to, via in self.routes if via == address)
 
     @property
     def ipv4(self) -> tuple[str, ...]:

@@ -132,10 +132,10 @@ def _network() -> Iterator[tuple[str, Rule]]:
     for part in (_vlan("`vlan`, or `trunk` of several VLANs"), _trunk(), _virtualport(), _bandwidth()):
         for path, rule in part:
             yield f"portgroup/{path}", rule
-    route = "static routes are not served here yet"
-    yield "route", _refused(route, "leave it out, and add the route in the guests", many=True)
+    route, instead = "routes are not read from XML yet", "write the Network's `routes` in YAML"
+    yield "route", _refused(route, instead, many=True)
     for name in ("family", "address", "netmask", "prefix", "gateway", "metric"):
-        yield f"route@{name}", _refused(route, "leave it out, and add the route in the guests")
+        yield f"route@{name}", _refused(route, instead)
     yield "dnsmasq:options", _taken()
     yield "dnsmasq:options/dnsmasq:option", _taken(many=True)
     yield (
@@ -234,8 +234,8 @@ RULES: Mapping[str, Rule] = {
 MODES: Mapping[str, Rule] = {
     "nat": _taken("`mode: nat`"),
     "bridge": _taken("`mode: bridge`; `dev`, or `--physical-network`, names the physical network"),
-    "route": _refused("routed networks are not there yet", "use nat, or mode bridge on a physical network"),
-    "open": _refused("networks of mode open are not there yet", "use nat, or mode bridge on a physical network"),
+    "route": _taken("`mode: route`"),
+    "open": _taken("`mode: open`"),
     "private": _refused(_NO_POOL, "use mode bridge, and YAML's isolation: private of a portgroup"),
     "vepa": _refused(_NO_POOL, "use mode bridge, and YAML's isolation: vepa of a portgroup"),
     "passthrough": _refused(_NO_POOL, "use mode bridge, and YAML's isolation: passthrough of a portgroup"),

@@ -64,6 +64,9 @@ class NetworkStatus(BaseModel):
     )
     hosts: list[str] = Field(default_factory=list, description="hosts that carry it")
     ports: int = 0
+    return_routes: list[str] = Field(
+        default_factory=list, description="of route and open: routes that the routers of the physical network need"
+    )
 
 
 class ForwardStatus(BaseModel):

@@ -37,7 +37,7 @@ class Uplink(Spec):
 
 
 class External(Spec):
-    """Where the host's guests of networks with mode nat reach the outside: its address on a physical network."""
+    """Where the host's guests of routed networks reach the outside: its address on a physical network."""
 
     uplink: ObjectName = Field(description="one of the host's uplinks")
     vlan: Vlan | None = Field(default=None, description="the VLAN there; untagged when absent")
@@ -89,7 +89,7 @@ class HostSpec(Spec):
         default="system", description="system is the kernel's datapath, netdev is userspace and DPDK"
     )
     uplinks: dict[ObjectName, Uplink] = Field(default_factory=dict, description="physical network → uplink")
-    external: External | None = Field(default=None, description="where its guests of nat networks reach the outside")
+    external: External | None = Field(default=None, description="where its guests of routed networks reach the outside")
     lldp: bool = Field(default=True, description="whether it says who it is on its uplinks, by LLDP; it listens anyway")
 
     @model_validator(mode="after")

@@ -87,19 +87,20 @@ class Fleet:
         return [*found, *self._subnets()]
 
     def _subnets(self) -> list[Problem]:
-        """Whoever reaches the outside has addresses that nobody else has: answers are told apart by them."""
+        """Whoever is routed has addresses that nobody else has: by them it is found, and answers are told apart."""
         found: list[Problem] = []
         taken: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]] = []
         for name, host in sorted(self.hosts.items()):
             if host.external is not None and host.external.subnet not in [subnet for subnet, _ in taken]:
                 taken.append((host.external.subnet, f"outside of Host {name}"))
         for name, network in sorted(self.networks.items()):
-            for subnet in map(ipaddress.ip_interface, network.subnets if network.mode == "nat" else ()):
+            own = [*map(ipaddress.ip_network, network.prefixes if network.is_routed else ())]
+            for subnet in own:
                 for other, whose in taken:
-                    if other.version == subnet.version and other.overlaps(subnet.network):
-                        found.append(Problem(f"Network {name}: subnets", f"{subnet.network} overlaps {other}, {whose}",
-                                             "give each network with mode nat addresses of its own"))  # fmt: skip
-                taken.append((subnet.network, f"Network {name}"))
+                    if other.version == subnet.version and other.overlaps(subnet):
+                        found.append(Problem(f"Network {name}: subnets", f"{subnet} overlaps {other}, {whose}",
+                                             "give each network that is routed addresses of its own"))  # fmt: skip
+            taken += [(subnet, f"Network {name}") for subnet in own]
         return found
 
     def _mtu(self, name: str, network: NetworkSpec) -> list[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,8 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from controller.model.dns import Dns
 from controller.model.fields import Address, Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
 from controller.model.guard import ELSEWHERE, FilterName, about_addresses, about_senders
-from controller.model.subnet import Dhcp, Subnet, gateway_mac, link_local
+from controller.model.host import HostSpec
+from controller.model.subnet import Dhcp, Route, Subnet, gateway_mac, link_local
 
+Mode = Literal["isolated", "bridge", "nat", "route", "open"]
 Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
 
 DEFAULT_PORTGROUP = "default"
@@ -116,9 +119,10 @@ class PortGroup(Spec):
 class NetworkSpec(Spec):
     """What the operator says of a network. Modes are libvirt's words (formatnetwork, ``<forward mode>``)."""
 
-    mode: Literal["isolated", "bridge", "nat"] = Field(
+    mode: Mode = Field(
         description="isolated: guests only; bridge: a physical network's VLANs; nat: guests, who reach the outside by "
-        "the external address of the host that they are on"
+        "the external address of the host that they are on; route: guests, who reach the outside and are reached from "
+        "there by their own addresses; open: as route, and they may send from any address"
     )
     physical_network: ObjectName | None = Field(default=None, description="of mode bridge: the hosts' uplink to use")
     vlan: Vlan | None = Field(default=None, description="VLAN of vNICs whose portgroup says nothing; none is untagged")
@@ -141,6 +145,9 @@ class NetworkSpec(Spec):
     dhcp: Dhcp | None = Field(default=None, description="what guests get by DHCP; nothing when absent")
     dns: Dns | None = Field(
         default=None, description="DNS at the gateway; when absent it answers for guests' names, and asks others"
+    )
+    routes: tuple[Route, ...] = Field(
+        default=(), max_length=64, description="of route and open: subnets behind guests, each to, and via which guest"
     )
 
     @model_validator(mode="after")
@@ -172,13 +179,33 @@ class NetworkSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _routes_fit(self) -> NetworkSpec:
+        gateways = [ipaddress.IPv4Interface(subnet) for subnet in self.subnets if "." in subnet]
+        for route in self.routes:
+            if self.mode not in {"route", "open"}:
+                raise ValueError(f"has mode {self.mode} and routes; use mode route or open, or leave routes out")
+            via = ipaddress.IPv4Address(route.via)
+            if not any(via in each.network and via != each.ip for each in gateways):
+                raise ValueError(f"routes {route.to} via {via}, which is no guest's address; use one of its subnets")
+            if any(each.network.overlaps(ipaddress.IPv4Network(route.to)) for each in gateways):
+                raise ValueError(f"routes {route.to}, which is its own subnet; route what is behind its guests")
+        if len({route.to for route in self.routes}) != len(self.routes):
+            raise ValueError("routes one subnet twice; keep one of the two")
+        return self
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Its subnets, and those behind its guests."""
+        return (*(str(ipaddress.ip_interface(each).network) for each in self.subnets), *(r.to for r in self.routes))
+
+    @model_validator(mode="after")
     def _mode_fits(self) -> NetworkSpec:
         if self.mode == "bridge" and self.physical_network is None:
             raise ValueError("has mode bridge without physical_network; name one of the hosts' uplinks")
         if self.mode == "bridge" and self.span == "host":
             raise ValueError("has mode bridge and span host; a physical network is everywhere where its uplink is")
-        if self.mode == "nat" and not self.has_subnet(4):
-            raise ValueError("has mode nat without an IPv4 subnet; add one to subnets, such as 10.10.10.0/24")
+        if self.is_routed and not self.has_subnet(4):
+            raise ValueError(f"has mode {self.mode} without an IPv4 subnet; add one to subnets, such as 10.10.10.0/24")
         if self.mode != "bridge" and self.physical_network is not None:
             raise ValueError(
                 f"has mode {self.mode} and names physical_network {self.physical_network}; use mode bridge"
@@ -203,6 +230,11 @@ class NetworkSpec(Spec):
             for subnet in subnets
             if subnet.prefixlen == 64 and (self.dhcp is None or not self.dhcp.leases_in(subnet))
         )
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether its guests reach more than each other by their gateway."""
+        return self.mode in {"nat", "route", "open"}
 
     @property
     def is_overlay(self) -> bool:
@@ -247,6 +279,18 @@ class NetworkSpec(Spec):
 def network_uuid(name: str, spec: NetworkSpec) -> str:
     """The UUID that the network has as a libvirt network on every host."""
     return spec.uuid or str(uuid.uuid5(_NAMESPACE, name))
+
+
+def return_routes(spec: NetworkSpec, hosts: Mapping[str, HostSpec]) -> list[str]:
+    """What the physical network's routers must know so that answers find the guests, as ``SUBNET via ADDRESS``.
+
+    Any of the ways to a subnet is enough: the host that a packet comes to sends it on to its guest's.
+    """
+    if spec.mode not in {"route", "open"}:
+        return []
+    subnets = [each for each in spec.prefixes if "." in each]
+    outside = [host.external.ip for _, host in sorted(hosts.items()) if host.external is not None]
+    return [f"{subnet} via {address}" for subnet in subnets for address in outside]
 
 
 def network_gateway_mac(name: str, spec: NetworkSpec) -> str:

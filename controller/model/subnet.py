@@ -107,6 +107,23 @@ class DhcpHost(Spec):
         return 6 if ":" in self.ip else 4
 
 
+def _prefix(value: str) -> str:
+    try:
+        prefix = ipaddress.IPv4Network(value)
+    except ValueError:
+        prefix = None
+    if prefix is None or "/" not in value or not prefix.prefixlen or prefix.is_multicast or prefix.is_loopback:
+        raise ValueError(f"{value!r} is no IPv4 subnet that a route can lead to; write 10.50.0.0/16")
+    return str(prefix)
+
+
+class Route(Spec):
+    """A way to a subnet that is behind a guest."""
+
+    to: Annotated[str, AfterValidator(_prefix)] = Field(description="the subnet, such as 10.50.0.0/16")
+    via: Ipv4 = Field(description="the guest's address in this network")
+
+
 class Dhcp(Spec):
     """What the DHCP server of a network hands out. It answers on every host by itself."""
 

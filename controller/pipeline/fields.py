@@ -43,6 +43,8 @@ SOURCE = RegisterField("source", 1, 0, 3, "1 a vNIC, 2 an uplink, 3 a tunnel, 4 
 PRIVATE = RegisterField("private", 1, 3, 1, "the sender is a private vNIC: it reaches the uplink only")
 LEARNED_SENDER = RegisterField("learned_sender", 1, 4, 1, "the switch has learned where the sender is")
 RESOLVED = RegisterField("resolved", 1, 5, 1, "the MAC of the next hop is known")
+NATTED = RegisterField("natted", 1, 6, 1, "the sender is in a network of mode nat: others may only answer it")
+FOREIGN = RegisterField("foreign", 1, 7, 1, "the sender's address is none of its network's: mode open lets it send so")
 OUT = RegisterField("out", 2, 0, 16, "the OpenFlow port to leave by; 0 while it is not known")
 PEER = RegisterField("peer", 3, 0, 16, "the host to reach through a tunnel, or that a tunnel comes from, by its number")
 
@@ -53,5 +55,6 @@ MAX_SEGMENT = (1 << SEGMENT.width) - 1
 MAX_HOST = (1 << PEER.width) - 1
 
 REGISTER_FIELDS: Mapping[str, RegisterField] = {
-    field.name: field for field in (SEGMENT, ISOLATED, SOURCE, PRIVATE, LEARNED_SENDER, RESOLVED, OUT, PEER, NEXT_HOP)
+    field.name: field
+    for field in (SEGMENT, ISOLATED, SOURCE, PRIVATE, LEARNED_SENDER, RESOLVED, NATTED, FOREIGN, OUT, PEER, NEXT_HOP)
 }

@@ -58,12 +58,12 @@ def test_from_standard_input_and_back(run: Run, file: str) -> None:
 def test_what_is_refused_is_named_by_file_and_element(run: Run, served: Served, tmp_path: Path) -> None:
     path = tmp_path / "bad.xml"
     path.write_text(
-        "<network><name>r</name><forward mode='route'/><ip address='10.0.0.1'><tftp root='/'/></ip></network>"
+        "<network><name>r</name><forward mode='vepa'/><ip address='10.0.0.1'><tftp root='/'/></ip></network>"
     )
     result = run("net", "define", str(path))
     assert result.exit_code == 1
     assert f"error: {path}: network/ip/tftp: no files are served here (serve TFTP" in result.stderr
-    assert f"error: {path}: network/forward@mode: 'route': routed networks are not there yet" in result.stderr
+    assert f"error: {path}: network/forward@mode: 'vepa': frames of macvtap and SR-IOV" in result.stderr
     assert not served.fleet.rows
     result = run("net", "define", str(tmp_path / "none.xml"))
     assert result.exit_code == 1

@@ -11,7 +11,7 @@ from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import Incoming, PortSpec, PortStatus
-from controller.model.subnet import Dhcp
+from controller.model.subnet import Dhcp, Route
 
 Change = tuple[str, str, Any]
 
@@ -56,7 +56,8 @@ def hosts(number: int) -> st.SearchStrategy[HostSpec]:
 def routed() -> st.SearchStrategy[NetworkSpec]:
     """Networks with a gateway, most of them with NAT."""
     return st.builds(
-        NetworkSpec, mode=st.sampled_from(["nat", "nat", "isolated"]), span=st.sampled_from(["fleet", "fleet", "host"]),
+        NetworkSpec, mode=st.sampled_from(["nat", "nat", "route", "open", "isolated"]),
+        span=st.sampled_from(["fleet", "fleet", "host"]),
         portgroups=st.sampled_from([{}, GROUPS]),
         subnets=st.sampled_from([("10.0.0.0/24",), ("10.0.0.1/24", "fd00::/64")]),
         dhcp=st.sampled_from([None, Dhcp(range=(("10.0.0.9", "10.0.0.20"),))]),
@@ -77,11 +78,17 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
         portgroups=st.sampled_from([{}, GROUPS]), subnets=st.just(("fd00::1/64",)),
         dhcp=st.sampled_from([None, Dhcp(), Dhcp(range6=(("fd00::9", "fd00::20"),))]),
     )  # fmt: skip
+    behind = st.builds(
+        NetworkSpec, mode=st.sampled_from(["route", "open"]), subnets=st.just(("10.0.0.1/24",)),
+        routes=st.sampled_from([
+            (), (Route(to="10.50.0.0/16", via="10.0.0.5"), Route(to="10.50.7.0/24", via="10.0.0.7")),
+        ]),
+    )  # fmt: skip
     bridged = st.builds(
         NetworkSpec, mode=st.just("bridge"), physical_network=st.sampled_from(["phys1", "phys2"]), vlan=vlans,
         portgroups=st.sampled_from([{}, UPLINK_GROUPS, UPLINK_GROUPS]), reserved_addresses=reserved,
     )  # fmt: skip
-    return st.one_of(isolated, bridged, routed(), ipv6)
+    return st.one_of(isolated, bridged, routed(), ipv6, behind)
 
 
 def ports(number: int) -> st.SearchStrategy[PortStatus]:

@@ -6,7 +6,7 @@ import pytest
 from fleets import FleetRows
 from frames import STRANGERS, arp, ip, rarp, solicitation
 from oracle import BROADCAST, mac_of
-from switch_model import Delivery, Frame, World
+from switch_model import Delivery, Frame, World, number
 
 from apps import APPS
 from controller.engine import Engine
@@ -152,3 +152,18 @@ def test_the_switch_answers_no_question_that_may_not_be_asked() -> None:
     world, mac = built(fleet), mac_of(fleet.ports["a"])
     assert places(world.from_vnic("kvm1", 1, arp(mac, "10.0.0.1", "10.0.0.2"))) == [("kvm1", 1)]
     assert world.from_vnic("kvm1", 1, arp(mac, "10.0.0.9", "10.0.0.2")) == []
+
+
+def test_nobody_is_the_gateway_whatever_its_filters() -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
+    groups = {"off": {"filters": []}, "nested": {"learning": True}, "some": {"filters": ["no-arp-mac-spoofing"]}}
+    fleet.network("web", "nat", subnets=["10.0.0.0/24"], gateway_mac="02:f5:00:00:00:01", portgroups=groups)
+    for ofport, group in enumerate(groups, 1):
+        fleet.port(group, "kvm1", "web", group, ofport=ofport)
+    fleet.port("b", "kvm2", "web", "off", ofport=9)
+    world, gateway = built(fleet), number("eth_src", "02:f5:00:00:00:01")
+    for group in groups:
+        port = fleet.ports[group]
+        assert places(world.from_vnic("kvm1", port.ofport or 0, ip(mac_of(port), BROADCAST))), "it does speak"
+        for forged in (ip(gateway, BROADCAST), arp(mac_of(port), "10.0.0.1", "10.0.0.77")):
+            assert world.from_vnic("kvm1", port.ofport or 0, forged) == [], group

@@ -86,7 +86,7 @@ def test_a_mac_without_quotes_is_told_apart_from_a_wrong_one() -> None:
 
 
 def test_every_problem_of_every_document_is_told_at_once() -> None:
-    text = HOST + "tunnel: stt\nunderlay_mtu: 1\n---\nkind: Network\nname: web\nmode: route\n"
+    text = HOST + "tunnel: stt\nunderlay_mtu: 1\n---\nkind: Network\nname: web\nmode: routed\n"
     assert [problem.split(": ")[0] for problem in problems(text)] == ["fleet.yaml:4", "fleet.yaml:5", "fleet.yaml:9"]
 
 

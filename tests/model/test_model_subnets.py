@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.model.network import NetworkSpec, network_gateway_mac
+from controller.model.host import HostSpec
+from controller.model.kinds import Fleet
+from controller.model.network import NetworkSpec, network_gateway_mac, return_routes
 
 RANGE = ["10.0.0.100", "10.0.0.200"]
 TWICE = [{"mac": "52:54:00:00:00:01", "ip": f"10.0.0.{n}"} for n in (2, 3)]
@@ -132,3 +134,54 @@ def test_a_network_may_have_ipv6_alone() -> None:
     spec = network(subnets=["fd00::/64"], dhcp={"dns": ["fd00::53", "10.0.0.53"], "domain": "example.org"})
     assert spec.dhcp is not None
     assert (spec.dhcp.dns_of(6), spec.dhcp.dns_of(4)) == (("fd00::53",), ("10.0.0.53",))
+
+
+def test_the_physical_networks_routers_are_told_the_ways_to_routed_guests() -> None:
+    hosts = {
+        name: HostSpec.model_validate({
+            "ovsdb": f"unix:/{name}", "uplinks": {"p": {"interface": "e0"}},
+            "external": {"uplink": "p", "address": f"{address}/24", "gateway": "203.0.113.1"},
+        })
+        for name, address in (("b", "203.0.113.12"), ("a", "203.0.113.11"))
+    }  # fmt: skip
+    hosts["c"] = HostSpec(ovsdb="unix:/c")
+    subnets = ["10.0.0.0/24", "fd00::/64"]
+    assert return_routes(network(mode="route", subnets=subnets), hosts) == [
+        "10.0.0.0/24 via 203.0.113.11", "10.0.0.0/24 via 203.0.113.12",
+    ]  # fmt: skip
+    assert return_routes(network(mode="nat", subnets=subnets), hosts) == []
+
+
+@pytest.mark.parametrize("mode", ["nat", "route", "open"])
+def test_routed_networks_have_addresses_that_nobody_else_has(mode: str) -> None:
+    fleet = Fleet(networks={
+        "a": network(mode="route", subnets=["10.0.0.0/16"]), "b": network(mode=mode, subnets=["10.0.1.0/24"]),
+        "c": network(mode="isolated", subnets=["10.0.1.0/24"]),
+    })  # fmt: skip
+    [problem] = fleet.problems()
+    assert str(problem).startswith("Network b: subnets: 10.0.1.0/24 overlaps 10.0.0.0/16, Network a")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"mode": "nat", "routes": [{"to": "10.50.0.0/16", "via": "10.0.0.9"}]}, "has mode nat and routes"),
+        ({"routes": [{"to": "10.50.0.0/16", "via": "10.0.1.9"}]}, "which is no guest's address"),
+        ({"routes": [{"to": "10.50.0.0/16", "via": "10.0.0.1"}]}, "which is no guest's address"),
+        ({"routes": [{"to": "10.50.0.1/16", "via": "10.0.0.9"}]}, "'10.50.0.1/16' is no IPv4 subnet"),
+        ({"routes": [{"to": "10.0.0.128/25", "via": "10.0.0.9"}]}, "which is its own subnet"),
+        ({"routes": [{"to": "0.0.0.0/0", "via": "10.0.0.9"}]}, "is no IPv4 subnet that a route can lead to"),
+        ({"routes": [{"to": "10.50.0.0/16", "via": f"10.0.0.{n}"} for n in (8, 9)]}, "routes one subnet twice"),
+    ],
+)
+def test_routes_that_are_refused(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        network(**{"mode": "open", "subnets": ["10.0.0.0/24"], **fields})
+
+
+def test_subnets_behind_guests_are_nobody_elses() -> None:
+    routes = [{"to": "10.1.0.0/16", "via": "10.0.0.9"}, {"to": "10.1.7.0/24", "via": "10.0.0.8"}]
+    routed = network(mode="open", subnets=["10.0.0.0/24"], routes=routes)
+    assert Fleet(networks={"a": routed}).problems() == []
+    [problem] = Fleet(networks={"a": routed, "b": network(mode="nat", subnets=["10.1.1.0/24"])}).problems()
+    assert str(problem).startswith("Network b: subnets: 10.1.1.0/24 overlaps 10.1.0.0/16, Network a")

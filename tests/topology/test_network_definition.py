@@ -297,7 +297,7 @@ def test_what_the_model_does_not_take_is_named_by_its_field(inside: str, where: 
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    told = refusals(network("<forward mode='route'/><bandwidth/><ip address='10.0.0.1'><tftp root='/'/></ip>"))
+    told = refusals(network("<forward mode='hostdev'/><bandwidth/><ip address='10.0.0.1'><tftp root='/'/></ip>"))
     assert list(told) == ["network/bandwidth", "network/ip/tftp", "network/forward@mode"]
 
 
@@ -440,7 +440,7 @@ def name_servers(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def specs(draw: st.DrawFn) -> NetworkSpec:
-    mode = draw(st.sampled_from(["isolated", "nat", "bridge"]))
+    mode = draw(st.sampled_from(["isolated", "nat", "route", "open", "bridge"]))
     names = st.sampled_from(["default", "a", "web", "db.1"])
     fields: dict[str, Any] = {
         "mode": mode,
@@ -454,12 +454,14 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         fields["physical_network"] = "physnet-1"
     else:
         fields["span"] = draw(st.sampled_from(["fleet", "host"]))
-    if mode == "nat" or (mode == "isolated" and draw(st.booleans())):
+    if mode in {"nat", "route", "open"} or (mode == "isolated" and draw(st.booleans())):
         fields |= draw(addresses())
         fields["dns"] = draw(st.none() | name_servers())
         domain = (fields["dns"] or {}).get("domain") or (fields.get("dhcp") or {}).get("domain")
         if fields["dns"] and domain:
             fields["dns"]["local_only"] = draw(st.booleans())
+    if mode in {"route", "open"} and draw(st.booleans()):
+        fields["routes"] = [{"to": "172.16.0.0/12", "via": fields["subnets"][0].rpartition(".")[0] + ".100"}]
     return NetworkSpec(**fields)
 
 

@@ -1,0 +1,256 @@
+"""Who reaches whom between networks of all modes, on two hosts, and between them and the outside."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from e2e_fleet import Fleet, eventually, pings, silent
+from labkit import LightGuest, Nic, netns
+from labkit.run import run
+
+pytestmark = pytest.mark.lab
+HOSTS = 2
+
+FAR = "198.51.100.7"
+MODES = {"inner": "isolated", "shop": "nat", "web": "nat", "api": "route", "db": "route", "lab": "open"}
+SUBNETS = {name: f"10.{80 + number}.0" for number, name in enumerate(MODES)}
+PLACES = {f"{name}{number}": (f"h{number}", name) for name in MODES for number in (1, 2)}
+
+FORWARDED = {"web1": 8081, "web2": 8082}  # nat guests, and the ports of all hosts' external addresses that lead there
+
+OWN, OUTSIDE = "its own network", "the outside"
+PAGE = Path(__file__).parents[2] / "docs" / "features" / "routing.md"
+
+
+def promised() -> dict[tuple[str, str], bool]:
+    """Who reaches whom, as the table of the page says: (from, to)."""
+    lines = iter(PAGE.read_text().splitlines())
+    head = next(line for line in lines if line.startswith("| from "))
+    _, *to = [cell.strip(" `") for cell in head.strip("|").split("|")]
+    next(lines)
+    found: dict[tuple[str, str], bool] = {}
+    for line in lines:
+        if not line.startswith("|"):
+            return found
+        begins, *cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        found |= {(begins, end): cell.startswith("yes") for end, cell in zip(to, cells, strict=True) if cell}
+    return found
+
+
+PROMISED = promised()
+
+
+def reaches(guest: str, other: str) -> bool:
+    own, its = PLACES[guest][1], PLACES[other][1]
+    return PROMISED[MODES[own], OWN if own == its else MODES[its]]
+
+
+def address(guest: str) -> str:
+    host, network = PLACES[guest]
+    return f"{SUBNETS[network]}.1{host[1]}"
+
+
+def forward(guest: str, protocol: str) -> dict[str, object]:
+    listen = {"port": FORWARDED[guest], "protocol": protocol}
+    target = {"vnic": f"{guest}-0", "port": 80}
+    return {"kind": "PortForward", "name": f"{guest}-{protocol}", "network": "web", "listen": listen, "target": target}
+
+
+def outside(fleet: Fleet, command: str) -> tuple[int, str]:
+    """Run a shell line on the machine outside."""
+    done = run(["ip", "netns", "exec", fleet.lab.outside, "sh", "-c", command], check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def answered(guest: LightGuest, addresses: list[str]) -> set[str]:
+    """Those of the addresses that answer the guest; all are asked at once."""
+    each = "; ".join(f"(ping -n -c3 -i0.3 -W1 {a} >/dev/null && echo {a}) &" for a in addresses)
+    return set(guest.run(f"{each.replace('&;', '&')} wait")[1].split())
+
+
+@pytest.fixture(scope="module")
+def guests(fleet: Fleet) -> dict[str, LightGuest]:
+    """Two guests of each network, one a host; the outside machine has the return routes that the networks' status
+    names."""
+    outside(
+        fleet, f"ip addr add 203.0.113.1/24 dev eth0; ip addr add {FAR}/32 dev lo; sysctl -qw net.ipv4.ip_forward=0"
+    )
+    for number in (1, 2):
+        external = {"uplink": "physnet1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1"}
+        fleet.client.post("/apply", [{**fleet.host_document(f"h{number}"), "external": external}], wait=30.0)
+    networks = [{"kind": "Network", "name": n, "mode": m, "subnets": [f"{SUBNETS[n]}.0/24"]} for n, m in MODES.items()]
+    networks[-1] |= {
+        "portgroups": {"router": {"filters": []}},
+        "routes": [{"to": "10.50.0.0/16", "via": address("lab1")}],
+    }
+    fleet.client.post("/apply", networks, wait=30.0)
+    for name in MODES:
+        for route in fleet.get("Network", name)["status"]["return_routes"]:
+            outside(fleet, f"ip route append {route}")  # of two ways the first counts: host h1
+    wanted = {
+        guest: (host, [Nic(network, "router" if guest == "lab1" else None, addresses=(f"{address(guest)}/24",),
+                           gateways=(f"{SUBNETS[network]}.1",))])
+        for guest, (host, network) in PLACES.items()
+    }  # fmt: skip
+    started = fleet.lights(wanted)
+    ports = [yaml.safe_load(guest.ports_yaml().removeprefix("---")) for guest in started.values()]
+    documents = [{**port, "addresses": [address(name)]} for name, port in zip(started, ports, strict=True)]
+    fleet.client.post("/apply", documents, wait=30.0)
+    forwards = [forward(guest, protocol) for guest in FORWARDED for protocol in ("tcp", "udp")]
+    fleet.client.post("/apply", forwards, wait=30.0)
+    fleet.settle()
+    return started
+
+
+def test_every_pair_of_modes(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    for name in ("web1", "api2"):
+        eventually(f"{name} reaches the outside", lambda name=name: pings(guests[name], FAR, tries=1))
+    with ThreadPoolExecutor(4) as pool:
+        everywhere = [*map(address, PLACES), FAR]
+        heard = dict(zip(guests, pool.map(lambda guest: answered(guest, everywhere), guests.values()), strict=True))
+    for name, guest in guests.items():
+        mode = MODES[PLACES[name][1]]
+        expected = {address(other) for other in PLACES if reaches(name, other)}
+        expected |= {FAR} if PROMISED[mode, OUTSIDE] else set()
+        late = {each for each in expected - heard[name] if pings(guest, each)}  # a loaded machine may lose the first
+        assert heard[name] | late == expected, f"{name}, {mode}"
+
+
+def test_the_outside_reaches_routed_guests_on_every_host_and_no_others(
+    fleet: Fleet, guests: dict[str, LightGuest]
+) -> None:
+    for name, (_, network) in PLACES.items():
+        code, said = outside(fleet, f"for n in 1 2 3 4; do ping -n -c1 -W1 {address(name)} && exit 0; done; exit 1")
+        assert (code == 0) == PROMISED[OUTSIDE, MODES[network]], f"{name}: {said}"
+
+
+HEARD = """\
+import selectors, socket
+with socket.create_server(("", 80)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+    udp.bind(("", 80))
+    both = selectors.DefaultSelector()
+    for each in (tcp, udp):
+        both.register(each, selectors.EVENT_READ)
+    print("ready", flush=True)
+    while True:
+        for key, _ in both.select():
+            peer = tcp.accept()[1] if key.fileobj is tcp else udp.recvfrom(100)[1]
+            print(("tcp " if key.fileobj is tcp else "udp ") + peer[0], flush=True)
+"""
+SPEAK = """\
+import socket, sys, time
+source, port, *targets = sys.argv[1:]
+made = []
+for target in targets:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        each = socket.socket(type=kind)
+        each.setblocking(False)
+        each.bind((source, 0))
+        each.connect_ex((target, int(port)))
+        if kind == socket.SOCK_DGRAM:
+            each.send(b"x")
+        made.append(each)
+time.sleep(1.5)
+"""
+
+
+def test_forwards_let_in_nobody_but_the_outside(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    """A guest with forwarded ports is begun towards by them alone, whatever address an open guest makes up."""
+    made_up = "192.0.2.77"
+    guests["lab1"].run(f"ip addr add {made_up}/32 dev lo; ip addr add {address('shop1')}/32 dev lo")
+    targets = [address(guest) for guest in FORWARDED]
+    senders = [(name, address(name)) for name in ("shop1", "shop2", "api1", "api2", "db1", "db2", "lab1", "lab2")]
+    servers = {
+        name: subprocess.Popen(netns.argv_in(guests[name].netns, [sys.executable, "-c", HEARD]),
+                               stdout=subprocess.PIPE, text=True) for name in FORWARDED
+    }  # fmt: skip
+    try:
+        for server in servers.values():
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+        for name, source in [*senders, ("lab1", made_up), ("lab1", address("shop1"))]:
+            code, said = guests[name].run([sys.executable, "-c", SPEAK, source, "80", *targets])
+            assert code == 0, said
+        for name, server in servers.items():
+            assert server.stdout is not None
+            for external in ("203.0.113.11", "203.0.113.12"):
+                argv = [sys.executable, "-c", SPEAK, "203.0.113.1", str(FORWARDED[name]), external]
+                run(netns.argv_in(fleet.lab.outside, argv))
+            heard = [server.stdout.readline() for _ in range(4)]  # anybody else was to be heard before
+            assert sorted(heard) == ["tcp 203.0.113.1\n"] * 2 + ["udp 203.0.113.1\n"] * 2, name
+    finally:
+        for server in servers.values():
+            server.kill()
+            server.communicate()
+        guests["lab1"].run(f"ip addr del {made_up}/32 dev lo; ip addr del {address('shop1')}/32 dev lo")
+
+
+SERVER = """\
+import socket
+with socket.create_server(("203.0.113.1", 7070)) as server:
+    print("ready", flush=True)
+    for _ in range(4):
+        connection, (peer, _) = server.accept()
+        connection.sendall(peer.encode())
+        connection.close()
+"""
+CLIENT = """\
+import socket
+with socket.create_connection(("203.0.113.1", 7070), 10) as connection:
+    print(connection.recv(100).decode())
+"""
+
+
+def test_only_nat_guests_are_seen_as_their_host(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    argv = netns.argv_in(fleet.lab.outside, [sys.executable, "-c", SERVER])
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            who = ("api1", "lab2", "web1", "web2")
+            seen = {name: guests[name].run([sys.executable, "-c", CLIENT])[1].strip() for name in who}
+        finally:
+            server.kill()
+    assert seen == {"api1": address("api1"), "lab2": address("lab2"), "web1": "203.0.113.11", "web2": "203.0.113.12"}
+
+
+def test_who_cannot_be_routed_is_told_why(guests: dict[str, LightGuest]) -> None:
+    def told(guest: str, what: str, words: str) -> None:
+        gateway = f"From {SUBNETS[PLACES[guest][1]]}.1 "
+        said = guests[guest].run(f"ping -n -c3 -i0.3 -W1 {words}")[1]
+        assert gateway in said, said
+        assert what in said, said
+
+    told("api1", "Time to live exceeded", f"-t1 {FAR}")
+    told("web1", "Time to live exceeded", f"-t1 {address('api2')}")
+    told("web1", "Destination Host Unreachable", f"{SUBNETS['api']}.200")
+    told("api1", "Packet filtered", f"{SUBNETS['web']}.200")
+    told("lab2", "Packet filtered", address("inner1"))
+
+
+def test_what_is_behind_a_guest_is_reached_by_its_route(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    guests["lab1"].run("ip addr add 10.50.7.1/32 dev lo")
+    for name in ("web1", "web2", "api2", "lab2"):
+        assert pings(guests[name], "10.50.7.1"), name
+    assert silent(guests["inner1"], "10.50.7.1")
+    assert outside(fleet, "ping -n -c3 -W1 10.50.7.1")[0] == 0
+    code, said = guests["lab1"].run(f"ping -n -c3 -W1 -I 10.50.7.1 {address('api2')}")
+    assert code == 0, said
+
+
+def test_networks_reach_each_other_without_a_controller(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    fleet.controller.stop(signal.SIGKILL)
+    try:
+        for other in ("api1", "api2", "lab2"):
+            assert pings(guests["web1"], address(other))
+        assert pings(guests["db2"], FAR)
+        assert silent(guests["db2"], address("web1"))
+    finally:
+        fleet.controller.start()
+    fleet.settle()

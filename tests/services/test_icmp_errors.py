@@ -1,0 +1,116 @@
+"""ICMP errors: who is told of what, and that bytes of a guest's making harm nobody."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.errors import PacketError
+from controller.services.icmp_errors import decode, encode
+from controller.views import GatewayView
+
+GATEWAY = GatewayView("02:f5:00:00:00:01", ("10.0.0.1/24", "fd00::1/64", "10.0.1.1/24"), False, "route")
+TO, BY = bytes.fromhex("02f500000001"), bytes.fromhex("525400000001")
+ICMP, UDP = 1, 17
+HEADERS = struct.pack("!HHHH", 5, 33434, 8, 0)
+
+
+def frame(
+    body: bytes = HEADERS, *, src: str = "10.0.0.5", dst: str = "10.9.0.5", protocol: int = UDP, ttl: int = 64,
+    fragment: int = 0, first: int = 0x45, kind: int = 0x0800, to: bytes = TO,
+) -> bytes:  # fmt: skip
+    """A frame of a guest for its gateway; ``fragment`` is flags and offset, ``first`` version and header length."""
+    ends = socket.inet_aton(src) + socket.inet_aton(dst)
+    head = struct.pack("!BBHHHBBH", first, 0, 20 + len(body), 7, fragment, ttl, protocol, 0)
+    return to + BY + struct.pack("!H", kind) + head + ends + body
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071; 0 over what has a right one in it."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) // 2 * 2])) + (data[-1] << 8) * (len(data) % 2)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ends(said: bytes) -> tuple[str, str]:
+    return socket.inet_ntoa(said[26:30]), socket.inet_ntoa(said[30:34])
+
+
+def test_the_sender_is_told_by_its_gateway_with_the_beginning_of_what_it_sent() -> None:
+    sent = frame(HEADERS + b"x" * 41, ttl=1)
+    said = encode(decode(sent), GATEWAY, (11, 0))
+    assert said[:14] == BY + TO + b"\x08\x00"
+    assert ends(said) == ("10.0.0.1", "10.0.0.5")
+    assert (said[14], said[23], tuple(said[34:36])) == (0x45, ICMP, (11, 0))
+    assert said[42:] == sent[14:]
+    assert (checksum(said[14:34]), checksum(said[34:])) == (0, 0)
+    assert struct.unpack_from("!H", said, 16)[0] == len(said) - 14
+
+
+def test_of_several_gateways_the_one_in_the_senders_subnet_tells() -> None:
+    assert ends(encode(decode(frame(src="10.0.1.5")), GATEWAY, (3, 1))) == ("10.0.1.1", "10.0.1.5")
+    # somebody behind a guest of a network with mode open
+    assert ends(encode(decode(frame(src="192.168.7.7")), GATEWAY, (3, 1))) == ("10.0.0.1", "192.168.7.7")
+
+
+def test_an_error_is_no_longer_than_576_bytes_and_quotes_no_padding() -> None:
+    assert len(encode(decode(frame(bytes(1400))), GATEWAY, (3, 1))) == 14 + 576
+    assert encode(decode(frame() + bytes(18)), GATEWAY, (3, 1))[42:] == frame()[14:]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame(b"\x03\x01" + bytes(6), protocol=ICMP),
+        frame(b"\x0b\x00" + bytes(6), protocol=ICMP),
+        frame(b"\x4d\x00" + bytes(6), protocol=ICMP),
+        frame(b"", protocol=ICMP),
+        frame(dst="224.0.0.1"),
+        frame(dst="255.255.255.255"),
+        frame(src="0.0.0.0"),
+        frame(src="127.0.0.1"),
+        frame(src="224.0.0.1"),
+        frame(to=b"\xff" * 6),
+        frame(fragment=0x2005),
+        frame(fragment=5),
+        frame(kind=0x0806),
+        frame()[:30],
+        frame()[:38],
+        frame(first=0x44),
+        frame(first=0x4F),
+        frame(first=0x65),
+        b"",
+    ],
+)
+def test_nobody_is_told_of_what_nobody_may_be_told_of(sent: bytes) -> None:
+    with pytest.raises(PacketError):
+        decode(sent)
+
+
+def test_a_ping_is_no_error_and_a_first_fragment_is_told_of() -> None:
+    decode(frame(b"\x08\x00" + bytes(6), protocol=ICMP))
+    decode(frame(fragment=0x2000))
+
+
+def test_the_gateway_tells_itself_nothing() -> None:
+    with pytest.raises(PacketError):
+        encode(decode(frame(src="10.0.0.1")), GATEWAY, (3, 1))
+
+
+@given(st.binary(max_size=120), st.integers(0, 34))
+def test_bytes_of_any_kind_are_told_of_or_refused(noise: bytes, kept: int) -> None:
+    sent = frame()[:kept] + noise
+    try:
+        about = decode(sent)
+    except PacketError:
+        return
+    assert 20 <= (sent[14] & 15) * 4 <= len(about.start) <= 548
+    try:
+        encode(about, GATEWAY, (3, 1))
+    except PacketError:
+        assert str(about.source) in {"10.0.0.1", "10.0.1.1"}
