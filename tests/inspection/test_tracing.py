@@ -135,7 +135,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("web1", "web2", {"protocol": "arp", "from_address": "10.0.0.9"}, "dropped",
      "spoof guard: web1 may not speak for 10.0.0.9 at 52:54:00:00:00:01 (ARP)"),
     ("web3", "web2", {"from_address": "10.0.0.1"}, "dropped",
-     "ownership: 10.0.0.1 is registered to another vNIC, 52:54:00:00:00:01"),
+     "ownership: 10.0.0.1 is that of another vNIC, 52:54:00:00:00:01"),
     ("web1", "web2", {"vlan": 7}, "dropped", "on kvm1, table classify: nothing else in this table wanted it"),
     ("quiet1", "quiet2", {}, "dropped",
      "on kvm2, table isolation: isolated vNICs do not meet each other (Port quiet2)"),
