@@ -55,21 +55,19 @@ class Sampler:
 def behind(real: Sequence[Sample], told: Sequence[Sample], seconds: float) -> list[tuple[float, Fact, str]]:
     """What was told although it has not been so for that long, and what was not told although it has been so for that
     long, with the moment. How long reading takes is nobody's delay: what is so somewhere between two readings of the
-    hosts counts for as long as it may have been. So does what one sample alone says, unlike those beside it: it comes
-    and goes faster than the hosts are read.
+    hosts counts for as long as it may have been. Nor is it one when it was told otherwise within that time: what comes
+    and goes faster than the hosts are read is seen by nobody else.
     """
     found = []
     for number, sample in enumerate(told):
-        beside = [each.facts for each in told[max(0, number - 1) : number + 2] if each is not sample]
-        blinked = frozenset[Fact]()
-        if len(beside) == 2:
-            blinked = (sample.facts - beside[0] - beside[1]) | ((beside[0] & beside[1]) - sample.facts)
         first = max((n for n, each in enumerate(real) if each.ended <= sample.begun - seconds), default=None)
         last = min((n for n, each in enumerate(real) if each.begun >= sample.ended), default=None)
         if first is None or last is None:
             continue  # nobody knows what was before or after
         around = [each.facts for each in real[first : last + 1]]
         ever, always = frozenset[Fact]().union(*around), around[0].intersection(*around)
-        found += [(sample.ended, fact, "told and not there") for fact in sample.facts - ever - blinked]
-        found += [(sample.ended, fact, "there and not told") for fact in always - sample.facts - blinked]
+        recent = [each.facts for each in told[:number] if each.ended > sample.begun - seconds] or [sample.facts]
+        steady, absent = sample.facts.intersection(*recent), sample.facts.union(*recent)
+        found += [(sample.ended, fact, "told and not there") for fact in steady - ever]
+        found += [(sample.ended, fact, "there and not told") for fact in always - absent]
     return found
