@@ -115,7 +115,7 @@ def _ids(values: Mapping[str, str]) -> dict[str, str]:
 
 def word(text: str | None) -> str | None:
     """A name or identifier as a host gives it; None for what can be none."""
-    return text if text is not None and len(text) <= MAX_WORD and text.isprintable() else None
+    return text if isinstance(text, str) and len(text) <= MAX_WORD and text.isprintable() else None
 
 
 def sentence(text: str | None) -> str | None:

@@ -41,6 +41,7 @@ async def good_is_right(fleet: Fleet, server: Server) -> None:
     """A guest that starts on the good host now is switched."""
     agent = fleet.coordinator.agents["kvm1"]
     await until(lambda: agent.ovsdb.state.state == "up", lambda: str(agent.ovsdb.state), 20)
+    await until(lambda: (own := agent.ovsdb.own()) is not None and "br-int" in own.bridges, "it has its bridge", 20)
     plug(server)
     name = f"{WEB1}.{MAC1.replace(':', '')}"
     await until(lambda: fleet.status(name).get("state") == "active", lambda: str(fleet.status(name)), 20)
@@ -83,7 +84,7 @@ WRONG_TYPES = [
 
 
 @pytest.mark.parametrize("change", WRONG_TYPES, ids=json.dumps)
-def test_values_of_a_wrong_type(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_values_of_a_wrong_type(tmp_path: Path, change: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """They are as good as absent, or the host is not believed; the reason says so."""
 
     async def then(fleet: Fleet, liar: HostileOvsdb) -> None:
@@ -95,6 +96,7 @@ def test_values_of_a_wrong_type(tmp_path: Path, change: dict[str, Any]) -> None:
         assert ports <= ({None} if "ofport" in change else {None, 5})
 
     with_a_liar(tmp_path, then, vnics({"name": "vnet0", "external_ids": identity(), **change}))
+    assert "listener failed" not in caplog.text
 
 
 GARBAGE = {
@@ -147,6 +149,7 @@ def test_values_that_cannot_be(tmp_path: Path, change: dict[str, Any]) -> None:
             assert row.status.get("ofport") in {None, 5}
 
     with_a_liar(tmp_path, then, vnics({"name": "vnet0", "external_ids": identity(), **change}))
+    assert "listener failed" not in caplog.text
 
 
 def test_a_database_that_refuses_everything(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ def _of_interface(host: str, bridge: str, row: Row) -> set[Fact]:
     """What an interface on a bridge of ours is: a vNIC unless we made it."""
     ids, options = row["external_ids"], row["options"]
     if MARK not in ids:
-        return {("vnic", host, bridge, row["name"], row["ofport"], ids.get("attached-mac"), ids.get("vm-id"))}
+        ofport = row["ofport"] if isinstance(row["ofport"], int) else None  # an empty set while there is none
+        return {("vnic", host, bridge, row["name"], ofport, ids.get("attached-mac"), ids.get("vm-id"))}
     if not _is_plugged(row):
         return set()
     if row["type"] == "":
