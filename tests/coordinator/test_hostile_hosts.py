@@ -149,7 +149,6 @@ def test_values_that_cannot_be(tmp_path: Path, change: dict[str, Any]) -> None:
             assert row.status.get("ofport") in {None, 5}
 
     with_a_liar(tmp_path, then, vnics({"name": "vnet0", "external_ids": identity(), **change}))
-    assert "listener failed" not in caplog.text
 
 
 def test_a_database_that_refuses_everything(tmp_path: Path) -> None:
