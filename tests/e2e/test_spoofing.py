@@ -387,8 +387,8 @@ def dropped(fleet: Fleet, table: str, why: str) -> int:
         ("neighbour_guard", "ND in somebody else's name", "na-target"),
         ("address_guard", "from somebody else's IPv4 address", "ipv4"),
         ("address_guard", "from somebody else's IPv6 address", "ipv6"),
-        ("neighbour_owner", "registered to another vNIC", "arp-spa-in-a-reply"),
-        ("address_owner", "registered to another vNIC", "ipv4"),
+        ("neighbour_owner", "that of another vNIC", "arp-spa-in-a-reply"),
+        ("address_owner", "that of another vNIC", "ipv4"),
     ],
 )
 def test_what_was_dropped_is_counted(fleet: Fleet, places: dict[str, Place], table: str, why: str, what: str) -> None:
