@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from controller.fabric import Reader
 from controller.pipeline.actions import goto, load, match, pop_vlan
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, PRIVATE, SEGMENT, SOURCE, Source
 from controller.pipeline.tables import CLASSIFY, Action, Flow, Priority, Stage
+from controller.reader import Reader
 from controller.views import NetworkView, PortView
 
 VLAN_PRESENT = 0x1000  # OpenFlow 1.5.1, 7.2.3.8: OFPVID_PRESENT

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import match
 from controller.pipeline.app import App
 from controller.pipeline.tables import GATEWAY, Flow, Priority
+from controller.reader import Reader
 from controller.views import PortView
 
 _IPV4, _TCP, _UDP, _DNS = 0x0800, 6, 17, 53

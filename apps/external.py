@@ -12,7 +12,6 @@ from ipaddress import IPv4Network
 from apps.l2 import FLOOD, copies
 from apps.neighbours import BACK, arp_reply
 from apps.ownership import ADDRESS_OWNER, NEIGHBOUR_OWNER
-from controller.fabric import Reader
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import LearnInto, goto, learned_load, learned_match, load, match, move, resubmit
@@ -20,6 +19,7 @@ from controller.pipeline.app import App
 from controller.pipeline.cookies import next_hop_cookie
 from controller.pipeline.fields import NEXT_HOP, RESOLVED, Source
 from controller.pipeline.tables import DROP, GATEWAY, HOP, HOP_KNOWN, NEXT, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import ExternalView, HostView, NetworkView, PortView
 
 HOPS = Table("hops", Stage.TRANSLATE_OUT, DROP, "written by the switch itself: machines outside", learned=True)

@@ -16,13 +16,13 @@ from ipaddress import IPv4Address, IPv4Network
 from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, NAT_IN_STATE, NAT_OUT, ZONE, CtState, tracked
 from apps.overlay import TUNNEL
 from apps.routing import INWARD, ROUTE, masked, outward
-from controller.fabric import Reader
 from controller.openflow.conntrack import Nat
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import NATTED, NEXT_HOP, PEER, SOURCE, Source
 from controller.pipeline.tables import DROP, GATEWAY, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import ForwardView, HostView, NetworkView, PortView
 
 FORWARD_BACK = Table(

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from ipaddress import IPv6Address
 
 from apps.neighbours import ANSWER_ND, BACK, advertisement, arp_reply
-from controller.fabric import Reader
 from controller.openflow.match import Value
 from controller.pipeline.actions import goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import FOREIGN, NATTED, Source
 from controller.pipeline.tables import GATEWAY, Action, Flow, Priority, Stage
+from controller.reader import Reader
 from controller.views import GatewayView, NetworkView
 
 _ARP, _IPV4, _IPV6, _ICMP, _ICMPV6 = 0x0806, 0x0800, 0x86DD, 1, 58

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.pipeline.actions import goto, load, match, output
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, OUT, PRIVATE, Source
 from controller.pipeline.tables import CLASSIFY, FORWARD, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import NetworkView, PortView
 
 ORIGIN = Table(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from controller.fabric import Reader
 from controller.pipeline.actions import (
     LearnInto,
     goto,
@@ -28,6 +27,7 @@ from controller.pipeline.app import App
 from controller.pipeline.cookies import learned_cookie
 from controller.pipeline.fields import LEARNED_SENDER, OUT, SEGMENT, RegisterField, Source
 from controller.pipeline.tables import ARRIVED, DELIVER, DROP, FORWARD, NEXT, Action, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import HostView, NetworkView, PortView
 
 LEARN = Table("learn", Stage.FORWARD, FORWARD, "remembers who is behind an uplink or a learning vNIC")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.pipeline.actions import match, punt
 from controller.pipeline.app import App
 from controller.pipeline.tables import CLASSIFY, Flow, Priority
+from controller.reader import Reader
 from controller.views import HostView
 
 LLDP = 0x88CC

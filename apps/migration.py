@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from apps.classify import ways_in
 from apps.overlay import TUNNEL
-from controller.fabric import Reader
 from controller.openflow.match import Value
 from controller.pipeline.actions import (
     LearnInto,
@@ -29,6 +28,7 @@ from controller.pipeline.app import App
 from controller.pipeline.cookies import arrival_cookie
 from controller.pipeline.fields import OUT, PEER, Source
 from controller.pipeline.tables import ARRIVED, CLASSIFY, FORWARD, Action, Flow, Priority, Stage
+from controller.reader import Reader
 from controller.views import PortView
 
 _RARP = 0x8035

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import IntFlag
 
-from controller.fabric import Reader
 from controller.openflow.conntrack import Nat as Translation
 from controller.pipeline.actions import Track, goto, load, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import SOURCE, Source
 from controller.pipeline.tables import DROP, HOP, NEXT, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import HostView
 
 NAT_IN = Table("nat_in", Stage.TRANSLATE_IN, Stage.FORWARD, "from outside: translated back, when it is an answer")

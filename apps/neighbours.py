@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv6Address
 
-from controller.fabric import Reader
 from controller.pipeline.actions import goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import OUT, SOURCE, Source
 from controller.pipeline.tables import Action, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import PortView
 
 ANSWER_ND = Table(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from apps.l2 import AGEING_SECONDS, LEARN, LEARNED, MAX_LEARNED
-from controller.fabric import Reader
 from controller.pipeline.actions import (
     LearnInto,
     goto,
@@ -26,6 +25,7 @@ from controller.pipeline.cookies import learned_cookie
 from controller.pipeline.fields import OUT, PEER, SEGMENT, SOURCE, TUNNEL_KEY_BITS, Source
 from controller.pipeline.ports import TUNNEL_PORTS, TUNNELS
 from controller.pipeline.tables import CLASSIFY, DELIVER, DROP, FORWARD, Action, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import HostView, NetworkView, PortView
 
 TUNNEL_PEER = Table("tunnel_peer", Stage.CLASSIFY, DROP, "lets in what comes from a host of this fleet")

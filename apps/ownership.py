@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 
 from apps.spoof_guard import SPOOF_GUARD, with_link_local
-from controller.fabric import Reader
 from controller.model.guard import Check
 from controller.openflow.match import Value
 from controller.pipeline.actions import goto, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import Source
 from controller.pipeline.tables import NEXT, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import GatewayView, NetworkView, PortView, RegistrationView
 
 MAC_OWNER = Table("mac_owner", Stage.SPOOF_GUARD, Stage.EGRESS_POLICY, "who is behind a learning vNIC is no known vNIC")

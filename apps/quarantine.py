@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.pipeline.actions import match
 from controller.pipeline.app import App
 from controller.pipeline.tables import CLASSIFY, Flow, Priority
+from controller.reader import Reader
 from controller.views import HostView
 
 _LAST = Priority.MISS + 1

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import match
 from controller.pipeline.app import App
 from controller.pipeline.tables import GATEWAY, Flow, Priority
+from controller.reader import Reader
 from controller.views import PortView
 
 _IPV6, _ICMPV6, _ROUTER_SOLICITATION = 0x86DD, 58, 133  # RFC 4861, 4.1

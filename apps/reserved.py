@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.openflow.match import Value
 from controller.pipeline.actions import match
 from controller.pipeline.app import App
 from controller.pipeline.tables import CLASSIFY, Flow, Priority
+from controller.reader import Reader
 
 # Destination, with a mask where several are meant, and whose it is.
 _RESERVED: tuple[tuple[Value, str], ...] = (

@@ -24,13 +24,13 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, NAT_OUT, ZONE, tracked
-from controller.fabric import Reader
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, dec_ttl, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, NEXT_HOP, SEGMENT, SOURCE, Source
 from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, Action, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView
 
 ROUTE = Table("route", Stage.ROUTE, DROP, "for a gateway, or from outside: which way on")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.fabric import Reader
 from controller.model.guard import Check
 from controller.model.subnet import link_local
 from controller.openflow.match import Value
@@ -25,6 +24,7 @@ from controller.pipeline.actions import goto, match, punt
 from controller.pipeline.app import App
 from controller.pipeline.fields import Source
 from controller.pipeline.tables import DROP, NEXT, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import PortView
 
 SPOOF_GUARD = Table("spoof_guard", Stage.SPOOF_GUARD, DROP, "a vNIC sends from its own MAC")

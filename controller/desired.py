@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from pydantic import ValidationError
 
 from controller.errors import InvalidInput
-from controller.fabric import Rows
 from controller.model.documents import read_spec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec, HostStatus
@@ -17,6 +16,7 @@ from controller.model.lease import Lease
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from controller.pipeline.ports import uplink_port
+from controller.rows import Rows
 from controller.store.rows import Change, Row
 from controller.store.store import Store
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from controller.errors import PipelineError
-from controller.fabric import Fabric, Key, Reader, Rows
+from controller.fabric import Fabric
 from controller.pipeline.app import App, BlockId, Scope
 from controller.pipeline.pipeline import Entry, Pipeline
 from controller.pipeline.tables import Flow
+from controller.reader import Key, Reader
+from controller.rows import Rows
 
 log = logging.getLogger(__name__)
 

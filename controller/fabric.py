@@ -6,24 +6,20 @@ rows change, ``Fabric.update`` says which keys have another answer than before. 
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from controller.forwards import forward_view, is_meant
 from controller.model.fields import is_uuid
-from controller.model.forward import PortForwardSpec
 from controller.model.guard import checks
-from controller.model.host import External, HostSpec, external_mac
-from controller.model.network import NetworkSpec, network_gateway_mac
-from controller.model.port import PortSpec, PortStatus
+from controller.model.port import PortStatus
+from controller.reader import ARRIVING, Key, Reader
+from controller.rows import Rows, host_view, network_of_wire, network_view, sorted_addresses
 from controller.views import (
     BarredView,
-    ExternalView,
     ForwardView,
-    GatewayView,
     HostView,
     NetworkView,
     PortView,
@@ -31,49 +27,13 @@ from controller.views import (
     memberships,
 )
 
-Key = tuple[Hashable, ...]
-
 _KEPT_OUT = frozenset({"pending", "quarantined", "down"})
-
-_ARRIVING = "@incoming"  # behind a vNIC's name: its place to come; no object's name has that sign
 
 # Indexes that only the fabric itself uses; nobody reads them, so they are no answers.
 _UNASKED = frozenset({
     "ports of network", "ports of host", "registrations of network", "open ports of segment on host",
     "external of network on host", "forwards of network on host", "networks that send", "networks that take",
 })  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Everything that the fabric is made of. Numbers come from the store's pools; ``strays`` are interfaces that are
-    no guest's, by host, with their OpenFlow ports."""
-
-    hosts: Mapping[str, HostSpec]
-    networks: Mapping[str, NetworkSpec]
-    ports: Mapping[str, PortStatus]
-    host_numbers: Mapping[str, int]
-    segment_numbers: Mapping[str, int]
-    uplink_numbers: Mapping[str, int]
-    registered: Mapping[str, PortSpec]
-    strays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    forwards: Mapping[str, PortForwardSpec] = field(default_factory=dict)
-
-
-def outside_name(physical_network: str, vlan: int) -> str:
-    """How the wire to the outside is called where it is no network of the operator's; no network's name begins so."""
-    return f"@{physical_network}/{vlan}"
-
-
-def segment_name(network: str, vlan: int) -> str:
-    """How the store calls a segment in its pool of numbers."""
-    return f"{network}/{vlan}"
-
-
-def outside_segment(external: External) -> str:
-    """How the store calls the segment of a host's way to the outside, where no network of the operator's has it."""
-    vlan = external.vlan or 0
-    return segment_name(outside_name(external.uplink, vlan), vlan)
 
 
 class Fabric:
@@ -120,21 +80,21 @@ class Fabric:
         hosts = {name for kind, name in pending if kind == "Host"}
         if networks:  # another network may have the wire that leads to the outside
             hosts |= {name for name, spec in rows.hosts.items() if spec.external is not None}
-        wires = _wires(rows) if any(name in rows.hosts and rows.hosts[name].external for name in hosts) else {}
+        wires = network_of_wire(rows) if any(name in rows.hosts and rows.hosts[name].external for name in hosts) else {}
         for name in hosts:
-            self._host(name, _host_view(name, rows, wires), touched)
+            self._host(name, host_view(name, rows, wires), touched)
             self._set(("strays", name), _stray_views(name, rows) or None, touched)
         if hosts:
             self._outsides(rows, touched)
         for name in networks:
-            self._set(("network", name), _network_view(name, rows), touched)
+            self._set(("network", name), network_view(name, rows), touched)
             self._member(("names", "network"), name, ("network", name) in self._answers)
             self._route(name)
         if networks or hosts:  # a port's answer is made from theirs
             ports |= {name for name, port in rows.ports.items() if port.network in networks or _hosts(port) & hosts}
             ports |= {name for network in networks for name in self._groups.get(("ports of network", network), ())}
             ports |= {name for host in hosts for name in self._groups.get(("ports of host", host), ())}
-        ports = {name.removesuffix(_ARRIVING) for name in ports}
+        ports = {name.removesuffix(ARRIVING) for name in ports}
         registered = {name for name in ports if name in rows.registered or ("registration", name) in self._answers}
         if networks:
             registered |= {name for name, spec in rows.registered.items() if spec.network in networks}
@@ -145,7 +105,7 @@ class Fabric:
         for name in ports:
             here, there = self._places_of(name, rows)
             self._port(name, here, touched)
-            self._port(name + _ARRIVING, there, touched)
+            self._port(name + ARRIVING, there, touched)
             self._bar(name, tuple(_barred_views(rows.ports.get(name))), touched)
         forwards = {name for kind, name in pending if kind == "PortForward"}
         for name in forwards | self._led_elsewhere(rows, everything=bool(hosts or networks)):
@@ -245,7 +205,7 @@ class Fabric:
         if here is None or incoming is None or ("host", incoming.host) not in self._answers:
             return here, None
         there = replace(
-            here, name=name + _ARRIVING, host=incoming.host, ofport=incoming.ofport, other=here.host, arriving=True
+            here, name=name + ARRIVING, host=incoming.host, ofport=incoming.ofport, other=here.host, arriving=True
         )
         return replace(here, other=incoming.host), there
 
@@ -262,7 +222,7 @@ class Fabric:
         if group is None:
             return None
         parts = () if group.isolation == "passthrough" else memberships(group, view, spec.untagged_vlan)
-        addresses = _sorted(status.addresses)
+        addresses = sorted_addresses(status.addresses)
         registered = rows.registered.get(name)
         learns = group.learn_addresses if registered is None or not registered.addresses else 0
         guard = checks(group.filters, addresses, group.learning, learns > 0, bool(spec.autonomous()))
@@ -284,7 +244,7 @@ class Fabric:
         segments = tuple(part.segment for part in memberships(group, view, network.untagged_vlan))
         seen = rows.ports.get(name)
         guest = seen.vm_uuid if seen is not None and seen.state != "absent" else spec.vm
-        return RegistrationView(name, guest, spec.mac, spec.network, segments, _sorted(spec.addresses))
+        return RegistrationView(name, guest, spec.mac, spec.network, segments, sorted_addresses(spec.addresses))
 
     def _register(self, name: str, new: RegistrationView | None, touched: set[Key]) -> None:
         old: RegistrationView | None = self._answers.get(("registration", name))
@@ -356,11 +316,6 @@ class Fabric:
                 self._member(("open hosts of segment", part.segment), view.host, here)
 
 
-def _sorted(addresses: Iterable[str]) -> tuple[str, ...]:
-    """IPv4 before IPv6, each by number."""
-    return tuple(sorted(addresses, key=lambda a: (":" in a, ipaddress.ip_address(a).packed)))
-
-
 def _barred_views(status: PortStatus | None) -> Iterator[BarredView]:
     """The vNIC itself, when it is kept out, and those who say that they are it."""
     if status is None:
@@ -397,161 +352,3 @@ def _places(port: PortView | None) -> set[Key]:
         if port.open:
             places.add(("open ports of segment on host", part.segment, port.host))
     return places
-
-
-def _wires(rows: Rows) -> dict[tuple[str, int], str]:
-    """Which network has a VLAN of a physical network; a passthrough's is nobody else's."""
-    return {
-        (spec.physical_network, vlan): name
-        for name, spec in rows.networks.items()
-        if spec.physical_network is not None
-        for vlan in spec.vlans()
-    }
-
-
-def _external_view(name: str, spec: HostSpec, rows: Rows, wires: Mapping[tuple[str, int], str]) -> ExternalView | None:
-    external = spec.external
-    if external is None:
-        return None
-    vlan = external.vlan or 0
-    network = wires.get((external.uplink, vlan), outside_name(external.uplink, vlan))
-    segment, uplink = rows.segment_numbers.get(segment_name(network, vlan)), rows.uplink_numbers.get(external.uplink)
-    if segment is None or uplink is None:
-        return None
-    subnet, mac = str(external.subnet), external_mac(name, external)
-    return ExternalView(network, segment, uplink, mac, external.ip, subnet, external.gateway)
-
-
-def _host_view(name: str, rows: Rows, wires: Mapping[tuple[str, int], str]) -> HostView | None:
-    spec, number = rows.hosts.get(name), rows.host_numbers.get(name)
-    if spec is None or number is None:
-        return None
-    ports = rows.uplink_numbers
-    uplinks = tuple((physical, ports[physical]) for physical in sorted(spec.uplinks) if physical in ports)
-    external = _external_view(name, spec, rows, wires)
-    return HostView(name, number, spec.tunnel_ip, spec.tunnel, uplinks, external)
-
-
-def _network_view(name: str, rows: Rows) -> NetworkView | None:
-    spec = rows.networks.get(name)
-    if spec is None:
-        return None
-    segments = []
-    for vlan in sorted(spec.vlans()):
-        number = rows.segment_numbers.get(segment_name(name, vlan))
-        if number is None:
-            return None
-        segments.append((vlan, number))
-    uplink = rows.uplink_numbers.get(spec.physical_network) if spec.physical_network is not None else None
-    learning = any(group.learning for group in spec.portgroups.values())
-    return NetworkView(
-        name, tuple(segments), spec.is_overlay, spec.physical_network, uplink, learning, _gateway_view(name, spec),
-        _sorted(spec.reserved_addresses),
-    )  # fmt: skip
-
-
-def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:
-    if not spec.subnets:
-        return None
-    dhcp, dhcp6 = (spec.dhcp is not None and spec.has_subnet(version) for version in (4, 6))
-    mac, routes = network_gateway_mac(name, spec), tuple((route.to, route.via) for route in spec.routes)
-    return GatewayView(mac, spec.subnets, dhcp, spec.mode, routes, spec.answers_dns, dhcp6)
-
-
-class Reader:
-    """Reads answers and notes which. One is made for each computation."""
-
-    def __init__(self, answers: Mapping[Key, Any]) -> None:
-        self._answers = answers
-        self.read: set[Key] = set()
-
-    def _get(self, key: Key) -> Any:
-        self.read.add(key)
-        return self._answers.get(key)
-
-    def host(self, name: str) -> HostView | None:
-        view: HostView | None = self._get(("host", name))
-        return view
-
-    def network(self, name: str) -> NetworkView | None:
-        view: NetworkView | None = self._get(("network", name))
-        return view
-
-    def port(self, name: str) -> PortView | None:
-        view: PortView | None = self._get(("port", name))
-        return view
-
-    def hosts(self) -> list[HostView]:
-        """Every host of the fleet, by name."""
-        return [view for name in self._get(("names", "host")) or () if (view := self.host(name)) is not None]
-
-    def networks(self) -> list[NetworkView]:
-        """Every network of the operator's, by name."""
-        return [view for name in self._get(("names", "network")) or () if (view := self.network(name)) is not None]
-
-    def hosts_of_network(self, network: str) -> tuple[str, ...]:
-        """Hosts that have a vNIC in the network."""
-        return self._get(("hosts of network", network)) or ()
-
-    def hosts_on_the_way(self, network: str) -> tuple[str, ...]:
-        """Hosts from which packets are routed into the network by tunnels, whether they have a vNIC in it or not.
-
-        Into one that takes what is new: whoever sends. Into one with mode nat, for answers: whoever is sent to.
-        """
-        view = self.network(network)
-        if view is None or view.gateway is None or not view.overlay:
-            return ()
-        if view.gateway.takes:
-            return self._get(("hosts that send",)) or ()
-        return self._get(("hosts that take",)) or () if view.gateway.nat else ()
-
-    def has_vnic(self, network: str, host: str) -> bool:
-        """Whether the host has a vNIC in the network."""
-        return bool(self._get(("ports of network on host", network, host)))
-
-    def hosts_of_segment(self, segment: int) -> tuple[str, ...]:
-        """Hosts that have a vNIC in the segment."""
-        return self._get(("hosts of segment", segment)) or ()
-
-    def open_hosts_of_segment(self, segment: int) -> tuple[str, ...]:
-        """Hosts that have a vNIC in the segment behind which there may be others."""
-        return self._get(("open hosts of segment", segment)) or ()
-
-    def members(self, segment: int, host: str) -> list[PortView]:
-        """The vNICs of a segment on a host, by OpenFlow port."""
-        names = self._get(("ports of segment on host", segment, host)) or ()
-        found = [view for name in names if (view := self.port(name)) is not None]
-        return sorted(found, key=lambda port: port.ofport)
-
-    def registration(self, name: str) -> RegistrationView | None:
-        view: RegistrationView | None = self._get(("registration", name))
-        return view
-
-    def registered(self, port: PortView) -> tuple[str, ...]:
-        """The addresses that are registered for that vNIC in its network."""
-        names = self._get(("registrations", port.network, port.mac)) or ()
-        views = [view for name in names if (view := self.registration(name)) is not None]
-        return tuple(dict.fromkeys(a for view in views if view.guest in port.guest for a in view.addresses))
-
-    def forward(self, name: str) -> ForwardView | None:
-        view: ForwardView | None = self._get(("forward", name))
-        return view
-
-    def forwards_ports(self, network: str | None = None) -> bool:
-        """Whether some port forward leads into the network, or into any."""
-        return bool(self._get(("names", "forward") if network is None else ("forwards of network", network)))
-
-    def forwards_to(self, port: PortView) -> list[ForwardView]:
-        """The port forwards that lead to that vNIC, at either place of one that is being copied."""
-        names = self._get(("forwards to", port.name.removesuffix(_ARRIVING))) or ()
-        return [view for name in names if (view := self.forward(name)) is not None]
-
-    def barred(self, host: str) -> list[BarredView]:
-        """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""
-        names = self._get(("barred on host", host)) or ()
-        found: list[BarredView] = [view for name in names for view in self._get(("barred", name)) or ()]
-        return sorted((view for view in found if view.host == host), key=lambda port: (port.ofport, port.who))
-
-    def strays(self, host: str) -> tuple[BarredView, ...]:
-        """The interfaces of a host's bridge that are no guest's."""
-        return self._get(("strays", host)) or ()

@@ -21,7 +21,6 @@ from controller.api.inspection import (
 from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
 from controller.errors import HostError, NotFound, no_such
-from controller.fabric import segment_name
 from controller.model.port import PortStatus
 from controller.openflow import messages
 from controller.openflow.decode import decode_aggregate
@@ -44,6 +43,7 @@ from controller.pipeline.names import PipelineNames
 from controller.pipeline.pipeline import Entry
 from controller.pipeline.ports import TUNNEL_PORTS, uplink_port
 from controller.pipeline.words import Words
+from controller.rows import segment_name
 from controller.table_walk import table_walk
 
 PATIENCE = 5.0  # seconds: for one of many hosts; the answer says which did not give one

@@ -30,7 +30,6 @@ from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
 from controller.doctor import examine
 from controller.errors import HostError, InvalidInput, Problem, no_such
-from controller.fabric import outside_segment, segment_name
 from controller.history import EventFilter, Found, rfc3339
 from controller.lldp import shown
 from controller.measures import measure
@@ -41,6 +40,7 @@ from controller.model.network import NetworkSpec, network_uuid, return_routes
 from controller.ovsdb.wanted import datapath_id
 from controller.pipeline.fields import MAX_HOST, MAX_SEGMENT
 from controller.pipeline.ports import MAX_UPLINK
+from controller.rows import outside_segment, segment_name
 from controller.store.rows import MarkDeleting, NumberRequest, Put, Remove, Row, Write
 from controller.topology_view import TopologyView
 from controller.whereabouts import Whereabouts

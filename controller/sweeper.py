@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS, Desired
-from controller.fabric import outside_segment, segment_name
+from controller.rows import outside_segment, segment_name
 from controller.store.store import Store
 
 _Key = tuple[str, str]

@@ -11,7 +11,6 @@ from typing import Literal
 from controller.api.whereabouts import Counters, Fdb, FdbEntry, LeaseInfo, PortCounters, Unread
 from controller.desired import HOSTS, SEGMENTS
 from controller.errors import HostError, no_such
-from controller.fabric import segment_name
 from controller.flow_view import decode
 from controller.history import rfc3339
 from controller.model.lease import Lease
@@ -28,6 +27,7 @@ from controller.pipeline.cookies import OWNER_BITS, arrived_port, learned_cookie
 from controller.pipeline.fields import OUT, PEER, RegisterField
 from controller.pipeline.names import PipelineNames
 from controller.pipeline.ports import TUNNEL_PORTS, TUNNELS, UPLINK_FIRST
+from controller.rows import segment_name
 from controller.tracing.tracer import Tracing
 
 _PATIENCE = 5.0  # seconds for one of many hosts

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from controller.fabric import Reader
 from controller.pipeline.tables import Flow, Table
+from controller.reader import Reader
 from controller.views import ForwardView, HostView, NetworkView, PortView, RegistrationView
 
 

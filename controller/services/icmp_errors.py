@@ -15,12 +15,12 @@ from ipaddress import IPv4Address, IPv4Interface
 from os_ken.lib.packet import ethernet, icmp, ipv4, packet
 
 from controller.errors import OpenFlowError, PacketError
-from controller.fabric import Reader
 from controller.openflow.actions import Action, Resubmit, encode_actions
 from controller.openflow.decode import PacketIn
 from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
 from controller.pipeline.fields import OUT, SEGMENT, SOURCE, Source
+from controller.reader import Reader
 from controller.views import GatewayView
 
 log = logging.getLogger(__name__)

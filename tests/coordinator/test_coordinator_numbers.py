@@ -13,9 +13,9 @@ from plugs_in import PlugsIn
 
 from controller import coordinator as coordinator_module
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS, Desired
-from controller.fabric import segment_name
 from controller.model.documents import dump_spec
 from controller.model.network import NetworkSpec
+from controller.rows import segment_name
 from controller.store import NumberRequest, PrivateServer, Put, Remove, Store
 from controller.sweeper import Sweeper
 

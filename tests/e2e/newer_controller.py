@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import apps
 from controller.cli.root import main
-from controller.fabric import Reader
 from controller.pipeline.actions import goto, match
 from controller.pipeline.app import App
 from controller.pipeline.tables import NEXT, Flow, Priority, Stage, Table
+from controller.reader import Reader
 from controller.views import NetworkView
 
 NEWER = Table("newer", Stage.SPOOF_GUARD, NEXT, "what this version has and the one before had not")

@@ -15,12 +15,12 @@ from labkit import Frame, LightGuest, Nic, send
 
 from apps import APPS
 from controller.engine import Engine
-from controller.fabric import Rows, segment_name
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from controller.pipeline.pipeline import Pipeline
 from controller.pipeline.ports import TUNNEL_PORTS, uplink_port
+from controller.rows import Rows, segment_name
 
 pytestmark = pytest.mark.lab
 HOSTS, LIBVIRT = 3, False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from controller.fabric import Rows, outside_segment, segment_name
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from controller.pipeline.ports import uplink_port
+from controller.rows import Rows, outside_segment, segment_name
 
 
 @dataclass

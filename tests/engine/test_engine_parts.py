@@ -11,11 +11,11 @@ from fleets import FleetRows
 
 from apps import APPS
 from controller.engine import Delta, Engine, HostTable
-from controller.fabric import Reader
 from controller.pipeline.actions import goto, match, output
 from controller.pipeline.app import App, Scope
 from controller.pipeline.pipeline import Entry, Pipeline
 from controller.pipeline.tables import CLASSIFY, DELIVER, Flow, Priority, Stage
+from controller.reader import Reader
 from controller.views import NetworkView
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from apps import APPS
 from controller.errors import PipelineError
-from controller.fabric import Reader
 from controller.openflow.actions import OutputReg
 from controller.openflow.oxm import FIELDS
 from controller.pipeline.actions import (
@@ -29,6 +28,7 @@ from controller.pipeline.names import PipelineNames
 from controller.pipeline.pipeline import Pipeline
 from controller.pipeline.ports import MAX_UPLINK, TUNNEL_PORTS, UPLINK_FIRST, uplink_port
 from controller.pipeline.tables import CLASSIFY, DELIVER, DROP, FORWARD, NEXT, Flow, Stage, Table
+from controller.reader import Reader
 
 FIRST = Table("first", Stage.CLASSIFY, NEXT, "")
 SECOND = Table("second", Stage.CLASSIFY, Stage.ROUTE, "")
