@@ -20,11 +20,12 @@ _PACKET_AUXDATA = 8  # packet(7): struct tpacket_auxdata with every frame
 _TP_STATUS_VLAN_VALID = 0x10
 _TP_STATUS_VLAN_TPID_VALID = 0x40
 _PACKET_OUTGOING = 4
+_SO_TIMESTAMPNS = 35  # socket(7) as SO_TIMESTAMP, in nanoseconds: Python's socket module has no name for it
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One Ethernet frame with its tags as on the wire; time in seconds of the monotonic clock."""
+    """One Ethernet frame with its tags as on the wire; when the kernel had it, in seconds of the monotonic clock."""
 
     data: bytes
     time: float
@@ -82,6 +83,7 @@ def open_raw(netns: str, interface: str) -> socket.socket:
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             raw.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+            raw.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
             raw.bind((interface, _ETH_P_ALL))
         except OSError as error:
             raw.close()
@@ -126,13 +128,17 @@ def read(raw: socket.socket) -> Frame | None:
         data, extras, _, address = raw.recvmsg(65600, 256, socket.MSG_DONTWAIT)
     except (BlockingIOError, OSError):  # nothing there, or the interface went down
         return None
+    when = time.monotonic()
     for level, kind, extra in extras:
+        if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+            seconds, nanoseconds = struct.unpack("=qq", extra)
+            when -= time.time() - (seconds + nanoseconds / 1e9)
         if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA) and len(extra) >= 20:
             status, _, _, _, _, tci, tpid = struct.unpack_from("=IIIHHHH", extra)
             if status & _TP_STATUS_VLAN_VALID:
                 kind_of_tag = tpid if status & _TP_STATUS_VLAN_TPID_VALID else 0x8100
                 data = data[:12] + struct.pack("!HH", kind_of_tag, tci) + data[12:]
-    return Frame(data, time.monotonic(), address[2] == _PACKET_OUTGOING)
+    return Frame(data, when, address[2] == _PACKET_OUTGOING)
 
 
 def send(netns: str, interface: str, *frames: bytes) -> None:

@@ -22,6 +22,7 @@ from .run import LabError, run, say, wait_for
 EXAMPLE = REPOSITORY / "docs/examples/quickstart.yaml"
 NAME = "fl"
 OVERLAY = "backend"
+_TRIES = 5  # of one or two seconds each, for what has to be reached: guests have just booted, on a machine that is busy
 
 GUESTS = {
     # web1 stands between the office's VLAN and the backend; db1 is on the backend only.
@@ -54,11 +55,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a claim's pings: how many went out, whether one was answered, the MAC that the sender has then."""
+    """What came of a claim's pings: how many went out, whether one was answered, the MAC that the sender has then; all
+    that the sender's shell said."""
 
     sent: int
     answered: bool
     mac: str | None
+    said: str = ""
 
     def bears_out(self, claim: Claim) -> bool:
         """Silence proves something only where somebody had asked."""
@@ -107,9 +110,8 @@ def _tell(lab: Lab, begun: float) -> int:
     guests = populate(lab)
     print(lab.controller.fleetswitch("port", "list"), end="")
     say("who reaches whom")
-    wrong = _prove(lab, guests)
-    if wrong:
-        raise LabError(f"{wrong} of {len(CLAIMS)} did not turn out as they should")
+    if wrong := _prove(lab, guests):
+        raise LabError(f"{len(wrong)} of {len(CLAIMS)} did not turn out as they should: {'; '.join(wrong)}")
     _explain(lab)
     _what_next(lab, time.monotonic() - begun)
     return 0
@@ -143,17 +145,16 @@ def _active(lab: Lab) -> int:
     return sum(port["status"].get("state") == "active" for port in ports)
 
 
-def _prove(lab: Lab, guests: dict[str, Guest]) -> int:
-    """Ping for every claim, print each with what happened; returns how many did not hold."""
-    wrong = 0
+def _prove(lab: Lab, guests: dict[str, Guest]) -> list[str]:
+    """Ping for every claim, print each with what happened; returns those that did not hold, in words."""
+    wrong = []
     with ThreadPoolExecutor(4) as pool:
         for claim, outcome in zip(CLAIMS, pool.map(lambda claim: _ping(lab, guests, claim), CLAIMS), strict=True):
             holds = outcome.bears_out(claim)
-            wrong += not holds
-            verdict = "ok " if holds else "NO "
-            print(
-                f"  {verdict} {claim.sender:7} {outcome.words(claim):15} {claim.address:15} {claim.because}", flush=True
-            )
+            verdict, words = "ok " if holds else "NO ", outcome.words(claim)
+            print(f"  {verdict} {claim.sender:7} {words:15} {claim.address:15} {claim.because}", flush=True)
+            if not holds:
+                wrong.append(f"{claim.sender} {words} {claim.address} ({outcome.said})")
     return wrong
 
 
@@ -163,7 +164,7 @@ def _ping(lab: Lab, guests: dict[str, Guest], claim: Claim) -> Outcome:
     source = f"-I {claim.at.split('/')[0]} " if claim.at else ""
     ping = f"ping -c{1 if claim.reaches else 2} -W1 {source}{claim.address}"
     if claim.reaches:  # what is first sent into a tunnel waits for ARP between the hosts, and may be lost
-        ping = f"for n in 1 2 3; do {ping} && break; done"
+        ping = f"for n in $(seq {_TRIES}); do sleep $((n > 1)); {ping} && break; done"
     line = f"{come} {ping}; code=$?; ip neigh show {claim.address}; {go} exit $code"
     if claim.sender in guests:
         code, text = guests[claim.sender].run(line)
@@ -173,7 +174,8 @@ def _ping(lab: Lab, guests: dict[str, Guest], claim: Claim) -> Outcome:
         code, text = done.returncode, done.stdout
     sent = re.search(r"^(\d+) packets transmitted", text, re.MULTILINE)
     mac = re.search(r"lladdr (\S+)", text)
-    return Outcome(int(sent[1]) if sent else 0, code == 0, mac[1] if mac else None)
+    said = " / ".join(line for line in text.splitlines() if line.strip())
+    return Outcome(int(sent[1]) if sent else 0, code == 0, mac[1] if mac else None, said)
 
 
 def _explain(lab: Lab) -> None:

@@ -128,6 +128,7 @@ class Full(PlayedSwitch):
         return self.body
 
 
+@pytest.mark.alone
 def test_a_switch_with_a_host_of_flows_holds_up_nobody() -> None:
     async def main() -> None:
         switch, played = new(), Full()

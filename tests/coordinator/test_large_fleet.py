@@ -128,6 +128,7 @@ def look(client: Client, path: str, query: dict[str, Any]) -> tuple[float, Any]:
     return time.process_time() - start, answer
 
 
+@pytest.mark.alone
 def test_no_look_takes_much_more_than_a_list_of_all_ports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         async with coordinated(tmp_path) as fleet:

@@ -19,7 +19,7 @@ from e2e_reality import Fact, graph_facts, reality
 from e2e_samples import Sampler, behind
 from labkit import Guest, LightGuest, Nic, netns
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 HOSTS, PHYSNETS = 3, 2
 
 NETWORKS = """

@@ -16,7 +16,7 @@ import yaml
 from e2e_fleet import Document, Fleet, eventually
 from labkit import LightGuest, Nic, wait_for
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 HOSTS, LAB = 20, "w"
 
 HANGS = {"h18": "libvirtd", "h19": "ovsdb-server", "h20": "ovs-vswitchd"}

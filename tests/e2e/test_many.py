@@ -11,7 +11,7 @@ from e2e_fleet import Fleet, eventually, installed, lab_name
 from e2e_frames import arp_request, ears, inside, is_arp
 from labkit import LightGuest, Nic, bench, netns, send
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 HOSTS, LIBVIRT = 3, False
 CROWD, OTHERS = 200, 25
 

@@ -13,7 +13,7 @@ from e2e_fleet import Fleet, Pinging, eventually, installed, lab_name, pings, wa
 from labkit import Guest, Lab, LightGuest, Nic, netns
 from labkit.procs import Process
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 
 NETWORKS = """
 kind: Network

@@ -156,7 +156,7 @@ for target in targets:
         if kind == socket.SOCK_DGRAM:
             each.send(b"x")
         made.append(each)
-time.sleep(1.5)
+time.sleep(1.5)  # a first SYN waits for ARP, and a lost one is said again after a second (RFC 6298)
 """
 
 

@@ -24,7 +24,7 @@ from labkit import LightGuest, Nic, Streaming, netns
 from labkit.host import Host
 from labkit.segment import net_namespace
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.alone]
 HOSTS, LIBVIRT, LAB = 2, False, "s"
 CROWD, OTHERS = 200, 3
 AWAY = 10.0  # seconds without a controller

@@ -8,6 +8,7 @@ import pytest
 from labkit.bench_reads import main, reads
 
 
+@pytest.mark.alone
 def test_every_read_is_measured_and_judged(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--hosts", "5", "--guests", "12", "--rounds", "2"]
     assert main([*small, "--slack", "20"]) == 0

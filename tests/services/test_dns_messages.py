@@ -182,7 +182,7 @@ def test_an_answer_that_does_not_fit_says_so(name: str, kind: str, how: dict[str
     assert (reply.edns == 0) == ("use_edns" in how)
 
 
-QUESTION = dns.message.make_query("printer", "A", use_edns=0).to_wire()
+QUESTION = dns.message.make_query("printer", "A", use_edns=0, id=1).to_wire()
 
 
 @pytest.mark.parametrize(
