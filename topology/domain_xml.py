@@ -10,14 +10,13 @@ Source: libvirt's formatdomain page, and virDomainNetDefFormat of libvirt 9.0.0.
 from __future__ import annotations
 
 import re
-import uuid as uuids
 from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 from xml.etree.ElementTree import Element
 
 from controller.errors import LibvirtError, Problem
-from topology.xml_reader import parsed, read_xml, shown, text_value
+from topology.xml_reader import parse_uuid, parsed, read_identified, shown, text_value
 
 MAX_VNICS = 256
 """Of one domain. PCI has room for fewer."""
@@ -100,15 +99,7 @@ class DomainView:
 def parse_domain(xml: str, host: str = "") -> DomainView:
     """Raises LibvirtError, naming ``host``, the domain and the place, when no domain can be made of it. An interface
     that is wrong becomes a problem of the view, and hides no other."""
-    place = f"host {host}, domain" if host else "domain"
-    root = read_xml(xml, "domain", place)
-    name = text_value(root.findtext("name"), "name", place)
-    if name is None:
-        raise LibvirtError("it has no name", where=place)
-    place = f"{place} {name}"
-    uuid = parsed(root.findtext("uuid"), parse_uuid, "uuid", place)
-    if uuid is None:
-        raise LibvirtError("it has no uuid", where=place)
+    root, place, name, uuid = read_identified(xml, "domain", host)
     live = root.get("id", "-1") != "-1"
     interfaces = root.findall("devices/interface")
     if len(interfaces) > MAX_VNICS:
@@ -126,11 +117,6 @@ def parse_domain(xml: str, host: str = "") -> DomainView:
             what = f"{count} interfaces have MAC {mac}, so that none of them can be told apart"
             problems.append(Problem(place, what, f"give each its own MAC: virsh edit {name}"))
     return DomainView(uuid, name, live, tuple(vnics), tuple(problems))
-
-
-def parse_uuid(text: str) -> str:
-    """The 36 characters in lower case. libvirt also takes a UUID without hyphens. Raises ValueError."""
-    return str(uuids.UUID(text.strip()))
 
 
 def _name_of(interface: Element, number: int) -> str:

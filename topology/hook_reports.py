@@ -26,8 +26,8 @@ from controller.model.fields import parse_mac
 from controller.openflow.sparse import Sparse
 from controller.ovsdb.host import HookRow, VnicRow
 from controller.ovsdb.wanted import HOOK_PORT
-from topology.domain_xml import DomainView, VnicView, parse_domain, parse_uuid
-from topology.xml_reader import parsed, read_xml, shown, text_value
+from topology.domain_xml import DomainView, VnicView, parse_domain
+from topology.xml_reader import parse_uuid, parsed, read_xml, shown, text_value
 
 T = TypeVar("T")
 

@@ -16,14 +16,13 @@ from controller.errors import InvalidInput, LibvirtError, Problem
 from controller.model.documents import Document, load_objects
 from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, network_uuid
 from controller.model.subnet import gateway_mac
-from topology.domain_xml import parse_uuid
 from topology.merge_patch import patched
 from topology.network_addresses import read_dhcp, read_subnet
 from topology.network_dns import read_dns
 from topology.network_findings import Findings
 from topology.network_rules import MODES
 from topology.network_xml import NAMESPACE
-from topology.xml_reader import read_xml, shown
+from topology.xml_reader import parse_uuid, read_xml, shown
 
 SPEC = f"{{{NAMESPACE}}}spec"
 """In ``<metadata>``: a JSON merge patch (RFC 7396), with what a Network says and libvirt has no words for."""

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
 
 from controller.errors import LibvirtError
-from topology.domain_xml import parse_uuid
-from topology.xml_reader import parsed, read_xml, text_value
+from topology.xml_reader import parsed, read_identified, text_value
 
 NAMESPACE = "urn:fleetswitch:net:1"
 MAX_PORTGROUPS = 4096
@@ -83,15 +82,7 @@ def portgroup_xml(network: str, portgroup: str, default: bool) -> str:
 
 def parse_host_network(xml: str, host: str = "") -> HostNetworkView:
     """Any libvirt network. Raises LibvirtError that names ``host`` and the network."""
-    place = f"host {host}, network" if host else "network"
-    root = read_xml(xml, "network", place)
-    name = text_value(root.findtext("name"), "name", place)
-    if name is None:
-        raise LibvirtError("it has no name", where=place)
-    place = f"{place} {name}"
-    uuid = parsed(root.findtext("uuid"), parse_uuid, "uuid", place)
-    if uuid is None:
-        raise LibvirtError("it has no uuid", where=place)
+    root, place, name, uuid = read_identified(xml, "network", host)
     groups = root.findall("portgroup")
     if len(groups) > MAX_PORTGROUPS:
         raise LibvirtError(f"{len(groups)} port groups, more than {MAX_PORTGROUPS}", where=place)

@@ -8,6 +8,7 @@ gigabytes) and external ones (which read files).
 from __future__ import annotations
 
 import re
+import uuid as uuids
 from collections.abc import Callable
 from typing import TypeVar
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -65,6 +66,28 @@ def read_xml(text: str, root: str, where: str) -> Element:
     if tree.tag != root:
         raise LibvirtError(f"XML of a <{shown(tree.tag)}>, not of a <{root}>", where=where)
     return tree
+
+
+def read_identified(text: str, root: str, host: str) -> tuple[Element, str, str, str]:
+    """A domain or a network of libvirt's: its tree, its place for errors, its name and its UUID.
+
+    Raises LibvirtError that names ``host`` (empty: none) and what it is.
+    """
+    place = f"host {host}, {root}" if host else root
+    tree = read_xml(text, root, place)
+    name = text_value(tree.findtext("name"), "name", place)
+    if name is None:
+        raise LibvirtError("it has no name", where=place)
+    place = f"{place} {name}"
+    uuid = parsed(tree.findtext("uuid"), parse_uuid, "uuid", place)
+    if uuid is None:
+        raise LibvirtError("it has no uuid", where=place)
+    return tree, place, name, uuid
+
+
+def parse_uuid(text: str) -> str:
+    """The 36 characters in lower case. libvirt also takes a UUID without hyphens. Raises ValueError."""
+    return str(uuids.UUID(text.strip()))
 
 
 def shown(value: str, longest: int = 80) -> str:
