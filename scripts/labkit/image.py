@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from .run import LabError, run, run_shown, say
 from .state import locked
 
 CACHE = Path("/var/cache/fleetswitch-lab")
+_KEPT = 7 * 86400.0  # seconds that one is kept which nobody asks for: guests of another checkout may boot from it
 BUSYBOX = Path("/bin/busybox")
 # Order matters: a module's own dependencies come before it, and virtio's transport before its network driver.
 _MODULES = ("virtio_pci", "virtio_net", "8021q", "evdev", "button")
@@ -39,10 +41,12 @@ def ready() -> Image:
         if not initramfs.exists():
             say("making an initramfs for guests (once)")
             for old in CACHE.glob("initramfs-*"):
-                old.unlink()
+                if old.stat().st_mtime < time.time() - _KEPT:
+                    old.unlink()
             new = CACHE / "new-initramfs"
             new.write_bytes(_cpio(files))
             new.rename(initramfs)
+        initramfs.touch()
     return Image(kernel, initramfs)
 
 
