@@ -12,6 +12,7 @@ from apps.isolation import Isolation
 from apps.l2 import L2
 from apps.lldp import Lldp
 from apps.migration import Migration
+from apps.mtu import Mtu
 from apps.nat import Nat
 from apps.neighbours import Neighbours
 from apps.overlay import Overlay
@@ -26,6 +27,6 @@ from controller.pipeline.app import App
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
     Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Ra(), Neighbours(),
-    Routing(), Forwards(), Nat(), External(), L2(), Overlay(),
+    Mtu(), Routing(), Forwards(), Nat(), External(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from controller.openflow.conntrack import Nat as Translation
 from controller.pipeline.actions import Track, goto, load, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import SOURCE, Source
-from controller.pipeline.tables import DROP, HOP, NEXT, Flow, Priority, Stage, Table
+from controller.pipeline.tables import DROP, HOP, NAT_OUT, NEXT, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import HostView
 
@@ -22,7 +22,6 @@ FROM_OUTSIDE = Table(
     "from_outside", Stage.TRANSLATE_IN, DROP, "for a host's external MAC: routed as it is, or looked up"
 )
 NAT_IN_STATE = Table("nat_in_state", Stage.TRANSLATE_IN, DROP, "lets in what answers a guest")
-NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the connection is looked up")
 NAT_OUT_STATE = Table("nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address")
 
 ZONE = 0xF5F5  # bridges of one userspace datapath share the tracker: a zone that nobody else is likely to use

@@ -23,13 +23,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, NAT_OUT, ZONE, tracked
+from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, ZONE, tracked
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, dec_ttl, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, NEXT_HOP, SEGMENT, SOURCE, Source
-from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, Action, Flow, Priority, Stage, Table
+from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, NAT_OUT, Action, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView
 

@@ -14,6 +14,7 @@ from typing import Any
 from controller.forwards import forward_view, is_meant
 from controller.model.fields import is_uuid
 from controller.model.guard import checks
+from controller.model.kinds import overlay_mtu
 from controller.model.port import PortStatus
 from controller.reader import ARRIVING, Key, Reader
 from controller.rows import Rows, host_view, network_of_wire, network_view, sorted_addresses
@@ -44,6 +45,7 @@ class Fabric:
         self._groups: dict[Key, set[str]] = defaultdict(set)
         self._regrouped: set[Key] = set()
         self._unsettled: list[PortView] = []  # vNICs as they were, and are, that changed since forwards were looked at
+        self._overlay_mtu: int | None = None
         self._moved: set[str] = set()  # hosts that may have begun or ceased to be on the way between networks
 
     def reader(self) -> Reader:
@@ -86,8 +88,9 @@ class Fabric:
             self._set(("strays", name), _stray_views(name, rows) or None, touched)
         if hosts:
             self._outsides(rows, touched)
+            networks |= self._resized(rows)
         for name in networks:
-            self._set(("network", name), network_view(name, rows), touched)
+            self._set(("network", name), network_view(name, rows, self._overlay_mtu), touched)
             self._member(("names", "network"), name, ("network", name) in self._answers)
             self._route(name)
         if networks or hosts:  # a port's answer is made from theirs
@@ -185,6 +188,11 @@ class Fabric:
         known = {str(key[1]) for key in self._answers if key[0] == "network" and str(key[1]).startswith("@")}
         for name in known | wanted.keys():
             self._set(("network", name), wanted.get(name), touched)
+
+    def _resized(self, rows: Rows) -> set[str]:
+        """Networks whose MTU may be another now: tunnels carry more or less than before."""
+        before, self._overlay_mtu = self._overlay_mtu, overlay_mtu(rows.hosts.values())
+        return set(rows.networks) if self._overlay_mtu != before else set()
 
     def _member(self, key: Key, name: str, present: bool) -> None:
         """Put a name in an index or take it out; at the end of the update the index is an answer too."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, external_mac
+from controller.model.kinds import network_mtu
 from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.port import PortSpec, PortStatus
 from controller.views import ExternalView, GatewayView, HostView, NetworkView
@@ -65,7 +66,7 @@ def external_view(name: str, spec: HostSpec, rows: Rows, wires: Mapping[tuple[st
     if segment is None or uplink is None:
         return None
     subnet, mac = str(external.subnet), external_mac(name, external)
-    return ExternalView(network, segment, uplink, mac, external.ip, subnet, external.gateway)
+    return ExternalView(network, segment, uplink, mac, external.ip, subnet, external.gateway, external.mtu)
 
 
 def host_view(name: str, rows: Rows, wires: Mapping[tuple[str, int], str]) -> HostView | None:
@@ -78,7 +79,8 @@ def host_view(name: str, rows: Rows, wires: Mapping[tuple[str, int], str]) -> Ho
     return HostView(name, number, spec.tunnel_ip, spec.tunnel, uplinks, external)
 
 
-def network_view(name: str, rows: Rows) -> NetworkView | None:
+def network_view(name: str, rows: Rows, overlay_limit: int | None) -> NetworkView | None:
+    """``overlay_limit`` is ``overlay_mtu`` of the hosts."""
     spec = rows.networks.get(name)
     if spec is None:
         return None
@@ -91,17 +93,17 @@ def network_view(name: str, rows: Rows) -> NetworkView | None:
     uplink = rows.uplink_numbers.get(spec.physical_network) if spec.physical_network is not None else None
     learning = any(group.learning for group in spec.portgroups.values())
     return NetworkView(
-        name, tuple(segments), spec.is_overlay, spec.physical_network, uplink, learning, _gateway_view(name, spec),
-        sorted_addresses(spec.reserved_addresses),
+        name, tuple(segments), spec.is_overlay, spec.physical_network, uplink, learning,
+        _gateway_view(name, spec, network_mtu(spec, overlay_limit)), sorted_addresses(spec.reserved_addresses),
     )  # fmt: skip
 
 
-def _gateway_view(name: str, spec: NetworkSpec) -> GatewayView | None:
+def _gateway_view(name: str, spec: NetworkSpec, mtu: int) -> GatewayView | None:
     if not spec.subnets:
         return None
     dhcp, dhcp6 = (spec.dhcp is not None and spec.has_subnet(version) for version in (4, 6))
     mac, routes = network_gateway_mac(name, spec), tuple((route.to, route.via) for route in spec.routes)
-    return GatewayView(mac, spec.subnets, dhcp, spec.mode, routes, spec.answers_dns, dhcp6)
+    return GatewayView(mac, spec.subnets, dhcp, spec.mode, routes, spec.answers_dns, dhcp6, mtu)
 
 
 def sorted_addresses(addresses: Iterable[str]) -> tuple[str, ...]:

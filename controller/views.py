@@ -13,7 +13,7 @@ from controller.model.subnet import link_local
 @dataclass(frozen=True, slots=True)
 class ExternalView:
     """Where a host meets the outside: ``segment`` is the one of that VLAN, ``network`` the network that has it,
-    ``uplink`` the OpenFlow port that leads there."""
+    ``uplink`` the OpenFlow port that leads there, ``mtu`` the bytes that an IP packet may have there."""
 
     network: str
     segment: int
@@ -22,6 +22,7 @@ class ExternalView:
     address: str
     subnet: str
     gateway: str
+    mtu: int = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class GatewayView:
     open      as themselves           yes
     ========  ======================  ==============================
 
-    ``routes`` are subnets behind guests, each with the guest's address.
+    ``routes`` are subnets behind guests, each with the guest's address. ``mtu`` is the bytes that an IP packet of the
+    network may have.
     """
 
     mac: str
@@ -63,6 +65,7 @@ class GatewayView:
     routes: tuple[tuple[str, str], ...] = ()
     dns: bool = False
     dhcp6: bool = False
+    mtu: int = 1500
 
     @property
     def nat(self) -> bool:

@@ -46,6 +46,7 @@ class External(Spec):
     )
     gateway: Address = Field(description="the router there, to which goes what is for elsewhere")
     mac: Mac | None = Field(default=None, description="made from the host's name when absent")
+    mtu: int = Field(default=1500, ge=576, le=65535, description="bytes that an IP packet may have on that wire")
 
     @property
     def ip(self) -> str:

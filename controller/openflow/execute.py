@@ -24,7 +24,7 @@ _DEPTH = 64  # of resubmits within each other (MAX_DEPTH)
 MOST_FLOWS = 10_000_000
 """A packet's look-ups may go through so many, some 0.5 us each: a switch may lead it through all that it has, often."""
 _VLAN_PRESENT = 0x1000  # OpenFlow 1.5.1, 7.2.3.8: OFPVID_PRESENT
-_TAG = 0x8100
+_TAG, _TAG_BYTES = 0x8100, 4
 _IN_PORT, _LOCAL = 0xFFFFFFF8, 0xFFFFFFFE
 _SWITCHS_OWN = ("reg", "tun", "in_port", "metadata", "pkt_mark")
 _UNTRACKED = ("ct_",)  # all zero while a packet was not sent through the connection tracker
@@ -33,10 +33,14 @@ _OTHER_OPTION = {1: "ipv6_nd_sll", 2: "ipv6_nd_tll"}
 
 @dataclass(frozen=True)
 class Frame:
-    """An Ethernet frame: its headers' fields by OXM name, and its VLAN tags (VIDs), the outer one first."""
+    """An Ethernet frame: its headers' fields by OXM name, and its VLAN tags (VIDs), the outer one first.
+
+    ``size`` is its bytes without tags; 0 is small.
+    """
 
     fields: Mapping[str, int]
     tags: tuple[int, ...] = ()
+    size: int = 0
 
     def __getitem__(self, name: str) -> int:
         return self.fields[name]
@@ -124,7 +128,7 @@ class Tables:
         """
         self._left = MOST_FLOWS
         meta = {"in_port": in_port, **(tunnel or {})}
-        walk = _Walk(self, _Packet(dict(frame.fields), list(frame.tags), meta, len(frame.tags) > 1))
+        walk = _Walk(self, _Packet(dict(frame.fields), list(frame.tags), meta, len(frame.tags) > 1, frame.size))
         try:
             walk.table(0, 0, -1)
         except _UnmodelledError as unmodelled:
@@ -171,6 +175,7 @@ class _Packet:
     tags: list[int]
     meta: dict[str, int]
     hidden: bool = False  # it came with more tags than Open vSwitch looks behind (vlan-limit is 1)
+    size: int = 0
 
     def read(self, name: str) -> int | None:
         if name.startswith(_SWITCHS_OWN):
@@ -213,7 +218,7 @@ class _Packet:
                 self.fields.setdefault(_OTHER_OPTION[new], self.fields.pop(_OTHER_OPTION[3 - new], 0))
 
     def copy(self) -> _Packet:
-        return _Packet(dict(self.fields), list(self.tags), dict(self.meta), self.hidden)
+        return _Packet(dict(self.fields), list(self.tags), dict(self.meta), self.hidden, self.size)
 
 
 class _Walk:
@@ -258,10 +263,17 @@ class _Walk:
                 packet.write(fld, value, fld.full if mask is None else mask)
             case act.CopyField(src=src, src_ofs=src_ofs, dst=dst, dst_ofs=dst_ofs, n_bits=n_bits):
                 packet.write(dst, self._bits(src, src_ofs, n_bits) << dst_ofs, (1 << n_bits) - 1 << dst_ofs)
+            case act.CheckPktLarger(pkt_len=most, dst=fld, dst_ofs=bit):
+                larger = packet.size + _TAG_BYTES * len(packet.tags) > most
+                packet.write(fld, larger << bit, 1 << bit)
             case act.PushVlan():
                 packet.tags.insert(0, 0)
             case act.PopVlan():
                 del packet.tags[:1]
+            case act.DecNwTtl():
+                if (ttl := packet.read("nw_ttl") or 0) <= 1:
+                    raise _UnmodelledError("a packet whose TTL is over")
+                packet.write(FIELDS["nw_ttl"], ttl - 1, FIELDS["nw_ttl"].full)
             case act.Resubmit(table=table, in_port=act.TO_IN_PORT):
                 self.table(table, self.done.steps[step].depth + 1, step)
             case Learn():
@@ -291,7 +303,7 @@ class _Walk:
             port = packet.meta["in_port"]
         elif port in PORTS and port not in {CONTROLLER, _LOCAL}:
             raise _UnmodelledError(f"output to {PORTS[port]}")
-        frame = Frame(dict(packet.fields), tuple(packet.tags))
+        frame = Frame(dict(packet.fields), tuple(packet.tags), packet.size)
         self.done.sent.append(Sent(port, frame, dict(packet.meta), step))
 
     def _group(self, group: GroupDesc, step: int) -> None:

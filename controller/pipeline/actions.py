@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.errors import PipelineError
-from controller.openflow.actions import CopyField, DecNwTtl, Output, PopVlan, PushVlan, SetField
+from controller.openflow.actions import CheckPktLarger, CopyField, DecNwTtl, Output, PopVlan, PushVlan, SetField
 from controller.openflow.conntrack import Nat
 from controller.openflow.learn import DELETE_LEARNED, LearnSpec
 from controller.openflow.match import Match, Value
@@ -15,6 +15,8 @@ from controller.pipeline.fields import REGISTER_FIELDS, RegisterField
 from controller.pipeline.tables import Next, Stage, Table
 
 Target = Table | Stage | Next
+
+_ETHERNET = 14  # bytes of a header without a tag, which check_pkt_larger counts too (ovs-actions(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,11 @@ def punt(max_len: int) -> Output:
 
 def dec_ttl() -> DecNwTtl:
     return DecNwTtl()
+
+
+def check_size(mtu: int, into: RegisterField) -> CheckPktLarger:
+    """Note in a register field of one bit whether the IP packet is larger than ``mtu`` bytes."""
+    return CheckPktLarger(mtu + _ETHERNET, FIELDS[f"reg{into.register}"], into.start)
 
 
 def pop_vlan() -> PopVlan:

@@ -45,6 +45,7 @@ LEARNED_SENDER = RegisterField("learned_sender", 1, 4, 1, "the switch has learne
 RESOLVED = RegisterField("resolved", 1, 5, 1, "the MAC of the next hop is known")
 NATTED = RegisterField("natted", 1, 6, 1, "the sender is in a network of mode nat: others may only answer it")
 FOREIGN = RegisterField("foreign", 1, 7, 1, "the sender's address is none of its network's: mode open lets it send so")
+TOO_BIG = RegisterField("too_big", 1, 8, 1, "larger than the MTU of the network or wire where it is to go")
 OUT = RegisterField("out", 2, 0, 16, "the OpenFlow port to leave by; 0 while it is not known")
 PEER = RegisterField("peer", 3, 0, 16, "the host to reach through a tunnel, or that a tunnel comes from, by its number")
 
@@ -56,5 +57,18 @@ MAX_HOST = (1 << PEER.width) - 1
 
 REGISTER_FIELDS: Mapping[str, RegisterField] = {
     field.name: field
-    for field in (SEGMENT, ISOLATED, SOURCE, PRIVATE, LEARNED_SENDER, RESOLVED, NATTED, FOREIGN, OUT, PEER, NEXT_HOP)
+    for field in (
+        SEGMENT,
+        ISOLATED,
+        SOURCE,
+        PRIVATE,
+        LEARNED_SENDER,
+        RESOLVED,
+        NATTED,
+        FOREIGN,
+        TOO_BIG,
+        OUT,
+        PEER,
+        NEXT_HOP,
+    )
 }

@@ -15,6 +15,8 @@ TUNNELS = 65000  # no port: it stands for the tunnel to the peer that goes with 
 UPLINK_FIRST = 64001  # the patch port to the uplink bridge of the physical network with number 1
 MAX_UPLINK = 900
 
+OUTSIDE_ERRORS = 65100  # no port: the meter of what machines outside are told
+
 
 def uplink_port(number: int) -> int:
     """OpenFlow port of the patch port towards the physical network with that fleet-wide number (from 1)."""

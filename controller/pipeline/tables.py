@@ -96,6 +96,8 @@ class Flow:
 CLASSIFY = Table("classify", Stage.CLASSIFY, DROP, "who sent this: sets segment and source, strips the tag")
 GATEWAY = Table("gateway", Stage.SERVICES, NEXT, "what is for the gateway: answered here, or by the controller")
 ICMP_ERROR = Table("icmp_error", Stage.ROUTE, DROP, "cannot be routed: the controller tells the vNIC that sent it")
+OVERSIZED = Table("oversized", Stage.ROUTE, NEXT, "larger than fits where it goes: the controller tells its sender")
+NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the connection is looked up")
 HOP = Table("next_hop", Stage.TRANSLATE_OUT, DROP, "the MAC of the next hop outside")
 HOP_KNOWN = Table("next_hop_known", Stage.TRANSLATE_OUT, DROP, "on when the next hop is known; else it is asked for")
 FORWARD = Table("forward", Stage.FORWARD, Stage.FLOOD, "segment and destination MAC: where it leaves")

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from controller.openflow.actions import (
     NO_BUFFER,
     Action,
+    CheckPktLarger,
     Controller,
     CopyField,
     DecNwTtl,
@@ -162,6 +163,9 @@ class Words:
                         yield "translates their addresses as their connection's first packet's were"
                 if table != NO_TABLE:
                     yield f"hands them on to table {self.names.table(table)}"
+            case CheckPktLarger(pkt_len=length):
+                place = action.text(self.names).rpartition("->")[2]
+                yield f"notes in {place} whether they are longer than {length} bytes"
             case DecNwTtl():
                 yield "counts down their TTL"
             case PopVlan():

@@ -9,11 +9,11 @@ from typing import Any
 from controller.desired import Desired
 from controller.engine import Engine
 from controller.openflow.decode import PacketIn
-from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN, ICMP_ERROR
+from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN, ICMP_ERROR, NAT_OUT, OVERSIZED
 from controller.services import arp, datagrams, dns_message
 from controller.services.dhcp_service import DhcpService, lasting
 from controller.services.dns_service import DnsService
-from controller.services.icmp_errors import IcmpErrors
+from controller.services.icmp_errors import IcmpErrors, Ways
 from controller.services.next_hops import NextHops
 from controller.services.ra import RouterAdverts
 from controller.services.router_advert import is_solicitation
@@ -36,7 +36,8 @@ class Services:
         self._dns = DnsService(desired, self._number[DELIVER], send)
         self._adverts = RouterAdverts(desired, engine.fabric, self._number[DELIVER], send)
         self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
-        self._errors = IcmpErrors(engine.fabric.reader, self._number[DELIVER], send)
+        ways = Ways(self._number[DELIVER], self._number[HOP], self._number[NAT_OUT])
+        self._errors = IcmpErrors(engine.fabric.reader, ways, send)
         self.leased: Mapping[tuple[str, str], tuple[str, ...]] = {}
         """The addresses that guests have by DHCP now, by network and MAC."""
         self._started = time.time()
@@ -55,7 +56,8 @@ class Services:
         return {
             self._number[GATEWAY]: self._asked_gateway,
             self._number[HOP_KNOWN]: self.next_hops.unknown,
-            self._number[ICMP_ERROR]: self._errors.take,
+            self._number[ICMP_ERROR]: self._errors.unrouted,
+            self._number[OVERSIZED]: self._errors.too_big,
         }
 
     def changed(self, changes: Sequence[Change]) -> None:

@@ -234,6 +234,73 @@ def test_who_cannot_be_routed_is_told_why(guests: dict[str, LightGuest]) -> None
     told("lab2", "Packet filtered", address("inner1"))
 
 
+def test_what_is_too_big_for_where_it_goes_is_told_of(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    """Networks carry 1450 bytes, vNICs and the wire outside 1500."""
+    fits, too_big = 1450 - 28, 1500 - 28
+    words = f"ping -n -c3 -i0.3 -W1 -M do -s {too_big}"
+    for name, other in (("api1", "lab2"), ("web1", "api1"), ("lab1", "db2")):
+        code, said = guests[name].run(f"{words} {address(other)}")
+        assert code != 0
+        assert f"From {SUBNETS[PLACES[name][1]]}.1 " in said, said
+        assert "Frag needed and DF set (mtu = 1450)" in said or "mtu=1450" in said, said
+        assert guests[name].run(f"ping -n -c3 -i0.3 -W1 -M do -s {fits} {address(other)}")[0] == 0
+        # Linux sends in fragments what may be fragmented, once it knows.
+        code, said = guests[name].run(f"ping -n -c3 -i0.3 -W1 -M dont -s {too_big} {address(other)}")
+        assert code == 0, said
+    for name in ("api1", "lab2"):  # of two ways the outside takes the one by host h1
+        code, said = outside(fleet, f"{words} {address(name)}")
+        assert "From 203.0.113.11 " in said, said
+        assert "mtu = 1450" in said or "mtu=1450" in said, said
+        assert outside(fleet, f"ping -n -c3 -i0.3 -W1 -M do -s {fits} {address(name)}")[0] == 0
+    code, said = guests["api1"].run(f"ping -n -c3 -i0.3 -W1 -M do -s {too_big} {FAR}")
+    assert code == 0, said
+
+
+ANSWER = """\
+import socket
+with socket.socket(type=socket.SOCK_DGRAM) as server:
+    server.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
+    server.bind(("203.0.113.1", 7071))
+    print("ready", flush=True)
+    _, peer = server.recvfrom(100)
+    server.connect(peer)
+    size = 1500 - 28
+    while size > 1000:
+        try:
+            server.send(bytes(size))
+            server.settimeout(0.5)
+            server.recv(100)
+            break
+        except TimeoutError:
+            continue
+        except OSError as error:
+            assert error.errno == 90, error  # EMSGSIZE: the path was said to carry less
+            size = server.getsockopt(socket.IPPROTO_IP, 14) - 28  # IP_MTU
+    print(size + 28, flush=True)
+"""
+ASK = """\
+import socket
+with socket.socket(type=socket.SOCK_DGRAM) as client:
+    client.connect(("203.0.113.1", 7071))
+    client.settimeout(10)
+    client.send(b"ask")
+    print(len(client.recv(2000)) + 28)
+    client.send(b"got it")
+"""
+
+
+def test_answers_to_nat_guests_that_are_too_big_are_told_of(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    argv = netns.argv_in(fleet.lab.outside, [sys.executable, "-c", ANSWER])
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            assert guests["web1"].run([sys.executable, "-c", ASK])[1].strip() == "1450"
+            assert server.stdout.readline() == "1450\n"
+        finally:
+            server.kill()
+
+
 def test_what_is_behind_a_guest_is_reached_by_its_route(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
     guests["lab1"].run("ip addr add 10.50.7.1/32 dev lo")
     for name in ("web1", "web2", "api2", "lab2"):

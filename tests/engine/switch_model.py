@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from controller.model.host import HostSpec
 from controller.openflow.decode_flow import FlowDesc
-from controller.openflow.execute import Frame, Sent, Tables
+from controller.openflow.execute import Frame, Run, Sent, Tables
 from controller.openflow.match import Match
 from controller.openflow.oxm import FIELDS, parse_value
 from controller.pipeline.pipeline import Entry
@@ -57,14 +57,19 @@ class Switch:
 
     def receive(self, in_port: int, frame: Frame, tunnel: Mapping[str, int] | None = None) -> list[tuple[int, object]]:
         """Ports that the frame leaves by, each with the Frame, or Tunnelled, that leaves there."""
-        run = self._tables.run(in_port, frame, tunnel)
-        assert not run.unknown, run.unknown
+        run = self.run(in_port, frame, tunnel)
         self.learned |= {(flow.table, flow.priority, flow.match): flow for flow in run.learned}
         return [
             (sent.port, _tunnelled(sent) if sent.port in TUNNEL_PORTS.values() else sent.frame)
             for sent in run.sent
             if sent.port != _CONTROLLER
         ]
+
+    def run(self, in_port: int, frame: Frame, tunnel: Mapping[str, int] | None = None) -> Run:
+        """What happens to the frame, step by step."""
+        run = self._tables.run(in_port, frame, tunnel)
+        assert not run.unknown, run.unknown
+        return run
 
 
 def _tunnelled(sent: Sent) -> Tunnelled:

@@ -51,6 +51,10 @@ def theirs(action: Any) -> Any:
     if isinstance(action, act.Controller) and action.meter_id:
         # os-ken knows no NXAC2PT_METER_ID (include/openvswitch/ofp-actions.h, nx_action_controller2)
         return osk.NXActionUnknown(37, bytes(6) + struct.pack("!HHI", 5, 8, action.meter_id))
+    if isinstance(action, act.CheckPktLarger):
+        # nor NXAST_CHECK_PKT_LARGER (struct ext_action_check_pkt_larger there)
+        field = struct.pack("!I", action.dst.header | action.dst.nbytes)
+        return osk.NXActionUnknown(49, struct.pack("!HH", action.pkt_len, action.dst_ofs) + field + bytes(6))
     return to_osken(action)
 
 

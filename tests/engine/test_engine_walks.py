@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from fleets import FleetRows
 from frames import STRANGERS, arp, ip, rarp, solicitation
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracle import BROADCAST, mac_of
 from switch_model import Delivery, Frame, World, number
 
@@ -25,6 +29,13 @@ def built(fleet: FleetRows) -> World:
     for host, table in engine.tables.items():
         world.switches[host].install(table)
     return world
+
+
+def punted(world: World, frame: Frame) -> str:
+    """The table by which the first host's switch sends its first guest's frame to the controller."""
+    run = world.switches["kvm1"].run(1, frame)
+    [step] = [run.steps[sent.step] for sent in run.sent]
+    return PIPELINE.tables[step.table].name
 
 
 def places(deliveries: list[Delivery]) -> list[object]:
@@ -152,6 +163,29 @@ def test_the_switch_answers_no_question_that_may_not_be_asked() -> None:
     world, mac = built(fleet), mac_of(fleet.ports["a"])
     assert places(world.from_vnic("kvm1", 1, arp(mac, "10.0.0.1", "10.0.0.2"))) == [("kvm1", 1)]
     assert world.from_vnic("kvm1", 1, arp(mac, "10.0.0.9", "10.0.0.2")) == []
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@given(st.integers(576, 1450), st.integers(576, 9000), st.integers(60, 9000))
+def test_a_routed_packet_gets_where_it_fits(mtu: int, wire: int, size: int) -> None:
+    """Into a network of ``mtu`` bytes and to a wire of ``wire``, from a guest and from outside; ``size`` is its own."""
+    gateway = "02:f5:00:00:00:01"
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").host("kvm2", "192.0.2.2")
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00", mtu=wire)
+    fleet.network("web", "route", subnets=["10.1.0.0/24"], gateway_mac=gateway)
+    fleet.network("api", "route", subnets=["10.2.0.0/24"], mtu=mtu)
+    fleet.port("a", "kvm1", "web", ofport=1, addresses=("10.1.0.5",))
+    fleet.port("b", "kvm2", "api", ofport=2, addresses=("10.2.0.5",))
+    world, own = built(fleet), mac_of(fleet.ports["a"])
+
+    def sent(to: str) -> Frame:
+        return replace(ip(own, number("eth_dst", gateway), sender="10.1.0.5", to=to, nw_ttl=64), size=size + 14)
+
+    assert places(world.from_vnic("kvm1", 1, sent("10.2.0.5"))) == ([("kvm2", 2)] if size <= mtu else [])
+    host = number("eth_dst", "02:f5:00:00:01:00")
+    inwards = replace(ip(STRANGERS[0], host, sender="198.51.100.7", to="10.2.0.5", nw_ttl=64), size=size + 14)
+    assert places(world.from_outside("phys1", inwards)) == ([("kvm2", 2)] if size <= mtu else [])
+    assert punted(world, sent("198.51.100.7")) == ("next_hop_known" if size <= wire else "oversized")
 
 
 def test_nobody_is_the_gateway_whatever_its_filters() -> None:

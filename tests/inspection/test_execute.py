@@ -24,7 +24,7 @@ _BRIDGES = count()
 _MAC, _PEER = "52:54:00:00:00:01", "52:54:00:00:00:02"
 _TCP = {
     "eth_src": _MAC, "eth_dst": _PEER, "eth_type": "0x0800", "ip_proto": "6", "ipv4_src": "10.0.0.1",
-    "ipv4_dst": "10.0.0.2", "tcp_src": "1000", "tcp_dst": "80",
+    "ipv4_dst": "10.0.0.2", "nw_ttl": "64", "tcp_src": "1000", "tcp_dst": "80",
 }  # fmt: skip
 _TRACED = f"in_port=1,tcp,dl_src={_MAC},dl_dst={_PEER},nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_ttl=64,tp_src=1000,tp_dst=80"
 
@@ -79,6 +79,7 @@ def walked(vswitch: Vswitch, flows: list[str], groups: tuple[str, ...] = ()) -> 
          "table=1,dl_dst=00:00:00:00:00:00/01:00:00:00:00:00 actions=output:2"],
         ["tcp,tp_dst=0x50/0xfff0,nw_src=10.0.0.0/30 actions=output:2", "priority=3,ct_state=-trk actions=drop"],
         ["table=0,ip,nw_dst=10.0.0.3 actions=output:2"],
+        ["ip actions=dec_ttl,resubmit(,1)", "table=1,ip,nw_ttl=63 actions=output:2"],
         ["actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:2",
          "table=2 actions=output:4"],
         ["actions=load:0x10->reg1,learn(table=1,limit=1,result_dst=NXM_NX_REG1[4],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),goto_table:2",
@@ -113,7 +114,7 @@ def test_groups_that_do_not_choose(vswitch: Vswitch, group: str) -> None:
         (["actions=output:2,NORMAL"], "output to NORMAL"),
         (["actions=output:2,group:1"], "group 1 (select), which chooses a bucket"),
         (["priority=7,tcp actions=drop", "priority=7,nw_src=10.0.0.1,ip actions=output:2"], "two flows of priority 7"),
-        (["ip actions=output:2,dec_ttl"], "action dec_ttl"),
+        (["ip actions=output:2,load:1->NXM_NX_IP_TTL[],dec_ttl"], "a packet whose TTL is over"),
         (["tcp,tp_dst=80 actions=conjunction(9,1/2)"], "conjunctive match conjunction(9,1/2)"),
         (["actions=output:2,resubmit(,1)", "table=1 actions=resubmit(,1)"], "more resubmits than Open vSwitch does"),
     ],

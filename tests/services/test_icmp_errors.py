@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.errors import PacketError
-from controller.services.icmp_errors import decode, encode
+from controller.services.icmp_errors import gateway_address
+from controller.services.icmp_message import Quoted, Why, decode
+from controller.services.icmp_message import encode as made
 from controller.views import GatewayView
 
 GATEWAY = GatewayView("02:f5:00:00:00:01", ("10.0.0.1/24", "fd00::1/64", "10.0.1.1/24"), False, "route")
@@ -37,13 +39,18 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def encode(about: Quoted, why: Why, mtu: int = 0) -> bytes:
+    """What the gateway says."""
+    return made(about, GATEWAY.mac, gateway_address(about, GATEWAY), why, mtu)
+
+
 def ends(said: bytes) -> tuple[str, str]:
     return socket.inet_ntoa(said[26:30]), socket.inet_ntoa(said[30:34])
 
 
 def test_the_sender_is_told_by_its_gateway_with_the_beginning_of_what_it_sent() -> None:
     sent = frame(HEADERS + b"x" * 41, ttl=1)
-    said = encode(decode(sent), GATEWAY, (11, 0))
+    said = encode(decode(sent), Why.TIME_IS_OVER)
     assert said[:14] == BY + TO + b"\x08\x00"
     assert ends(said) == ("10.0.0.1", "10.0.0.5")
     assert (said[14], said[23], tuple(said[34:36])) == (0x45, ICMP, (11, 0))
@@ -53,14 +60,20 @@ def test_the_sender_is_told_by_its_gateway_with_the_beginning_of_what_it_sent() 
 
 
 def test_of_several_gateways_the_one_in_the_senders_subnet_tells() -> None:
-    assert ends(encode(decode(frame(src="10.0.1.5")), GATEWAY, (3, 1))) == ("10.0.1.1", "10.0.1.5")
+    assert ends(encode(decode(frame(src="10.0.1.5")), Why.NO_HOST)) == ("10.0.1.1", "10.0.1.5")
     # somebody behind a guest of a network with mode open
-    assert ends(encode(decode(frame(src="192.168.7.7")), GATEWAY, (3, 1))) == ("10.0.0.1", "192.168.7.7")
+    assert ends(encode(decode(frame(src="192.168.7.7")), Why.NO_HOST)) == ("10.0.0.1", "192.168.7.7")
+
+
+def test_of_one_that_is_too_big_the_sender_is_told_what_would_fit() -> None:
+    said = encode(decode(frame(bytes(1472))), Why.TOO_BIG, 1450)
+    assert (tuple(said[34:36]), struct.unpack_from("!HH", said, 38)) == ((3, 4), (0, 1450))  # RFC 1191, 4
+    assert checksum(said[34:]) == 0
 
 
 def test_an_error_is_no_longer_than_576_bytes_and_quotes_no_padding() -> None:
-    assert len(encode(decode(frame(bytes(1400))), GATEWAY, (3, 1))) == 14 + 576
-    assert encode(decode(frame() + bytes(18)), GATEWAY, (3, 1))[42:] == frame()[14:]
+    assert len(encode(decode(frame(bytes(1400))), Why.NO_HOST)) == 14 + 576
+    assert encode(decode(frame() + bytes(18)), Why.NO_HOST)[42:] == frame()[14:]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +112,7 @@ def test_a_ping_is_no_error_and_a_first_fragment_is_told_of() -> None:
 
 def test_the_gateway_tells_itself_nothing() -> None:
     with pytest.raises(PacketError):
-        encode(decode(frame(src="10.0.0.1")), GATEWAY, (3, 1))
+        encode(decode(frame(src="10.0.0.1")), Why.NO_HOST)
 
 
 @given(st.binary(max_size=120), st.integers(0, 34))
@@ -111,6 +124,6 @@ def test_bytes_of_any_kind_are_told_of_or_refused(noise: bytes, kept: int) -> No
         return
     assert 20 <= (sent[14] & 15) * 4 <= len(about.start) <= 548
     try:
-        encode(about, GATEWAY, (3, 1))
+        encode(about, Why.NO_HOST)
     except PacketError:
         assert str(about.source) in {"10.0.0.1", "10.0.1.1"}

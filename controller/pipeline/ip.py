@@ -1,0 +1,24 @@
+"""IPv4 and IPv6 in matches: the same words for both."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Literal
+
+from controller.openflow.match import Value
+
+IPV4, IPV6 = 0x0800, 0x86DD  # IEEE 802 numbers (IANA), "ethertype"
+Subnet = IPv4Network | IPv6Network
+
+
+def packets(end: Literal["src", "dst"], whom: str | Subnet) -> dict[str, Value]:
+    """Terms of packets from (``src``) or to (``dst``) an address or a subnet."""
+    if isinstance(whom, str):
+        version, value = ip_address(whom).version, whom
+        return {"eth_type": ethertype(version), f"ipv{version}_{end}": value}
+    mask = str(whom.network_address), str(whom.netmask)
+    return {"eth_type": ethertype(whom.version), f"ipv{whom.version}_{end}": mask}
+
+
+def ethertype(version: int) -> int:
+    return IPV6 if version == 6 else IPV4
