@@ -14,6 +14,7 @@ from controller.openflow.match import Value
 from controller.pipeline.actions import goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import FOREIGN, NATTED, Source
+from controller.pipeline.ip import LINK_LOCAL, ethertype, packets
 from controller.pipeline.tables import GATEWAY, Action, Flow, Priority, Stage
 from controller.reader import Reader
 from controller.views import GatewayView, NetworkView
@@ -49,15 +50,20 @@ def _elsewhere(gateway: GatewayView, asked: _Terms) -> Iterator[Flow]:
     """Nobody sends in the name of another network, unless the mode is open (RFC 2827)."""
     if not gateway.sends:
         return
-    sent: _Terms = {**asked, "eth_dst": gateway.mac, "eth_type": _IPV4}
-    for subnet in gateway.prefixes4:
+    sent: _Terms = {**asked, "eth_dst": gateway.mac}
+    for subnet in gateway.prefixes:
         yield GATEWAY.flow(
-            Priority.ANYWHERE + 2, match(**sent, ipv4_src=(str(subnet.network_address), str(subnet.netmask))),
+            Priority.ANYWHERE + 2, match(**sent, **packets("src", subnet)),
             load(NATTED, int(gateway.nat)), goto(Stage.ROUTE), why="for elsewhere, by the gateway",
         )  # fmt: skip
-    if gateway.mode == "open":
+    if gateway.mode != "open":
+        return
+    if gateway.ipv6:
+        forbidden = match(**sent, **packets("src", LINK_LOCAL))
+        yield GATEWAY.flow(Priority.ANYWHERE + 2, forbidden, why="a link-local address means nobody elsewhere")
+    for kind in sorted({ethertype(subnet.version) for subnet in gateway.subnets}):
         yield GATEWAY.flow(
-            Priority.ANYWHERE + 1, match(**sent), load(FOREIGN, 1), goto(Stage.ROUTE),
+            Priority.ANYWHERE + 1, match(**sent, eth_type=kind), load(FOREIGN, 1), goto(Stage.ROUTE),
             why="for elsewhere, by the gateway, from an address that is not the network's",
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from controller.openflow.actions import Controller
 from controller.pipeline.actions import check_size, goto, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import TOO_BIG, Source
-from controller.pipeline.ip import IPV4, packets
+from controller.pipeline.ip import ETHERTYPES, IPV4, packets
 from controller.pipeline.ports import OUTSIDE_ERRORS
 from controller.pipeline.tables import OVERSIZED, Flow, Priority, Stage, Table
 from controller.reader import Reader
@@ -30,7 +30,7 @@ class Mtu(App):
         for network in fabric.networks():
             if (gateway := network.gateway) is None or not gateway.sends:
                 continue
-            for subnet in gateway.prefixes4:
+            for subnet in gateway.prefixes:
                 yield SIZE.flow(
                     Priority.ANYWHERE + subnet.prefixlen, match(**packets("dst", subnet)),
                     check_size(gateway.mtu, TOO_BIG), goto(OVERSIZED),
@@ -41,9 +41,9 @@ class Mtu(App):
         network = fabric.network(port.network)
         if network is None or network.gateway is None or not network.gateway.sends or port.arriving:
             return
-        if port.memberships:
+        for kind in ETHERTYPES if port.memberships else ():
             yield OVERSIZED.flow(
-                Priority.ANYWHERE, match(in_port=port.ofport, too_big=1, eth_type=IPV4),
+                Priority.ANYWHERE, match(in_port=port.ofport, too_big=1, eth_type=kind),
                 Controller(meter_id=port.ofport), why="the controller tells this vNIC what would fit",
             )  # fmt: skip
 

@@ -21,7 +21,7 @@ address: so nobody in the fleet reaches a nat guest with an address that is not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 
 from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, ZONE, tracked
 from controller.openflow.actions import Controller
@@ -29,6 +29,7 @@ from controller.openflow.match import Value
 from controller.pipeline.actions import Track, dec_ttl, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, NEXT_HOP, SEGMENT, SOURCE, Source
+from controller.pipeline.ip import ETHERTYPES, packets
 from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, NAT_OUT, Action, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView
@@ -41,9 +42,10 @@ class Routing(App):
     tables = (ROUTE, INWARD, ICMP_ERROR)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
-        vnic: dict[str, Value] = {"source": Source.VNIC, "eth_type": IPV4}
-        yield ROUTE.flow(Priority.EXCEPTION, match(**vnic, nw_ttl=1), goto(ICMP_ERROR), why="its time is over")
-        yield ROUTE.flow(Priority.MISS + 1, match(**vnic), goto(ICMP_ERROR), why="no way leads there")
+        for kind in ETHERTYPES:
+            vnic: dict[str, Value] = {"source": Source.VNIC, "eth_type": kind}
+            yield ROUTE.flow(Priority.EXCEPTION, match(**vnic, nw_ttl=1), goto(ICMP_ERROR), why="its time is over")
+            yield ROUTE.flow(Priority.MISS + 1, match(**vnic), goto(ICMP_ERROR), why="no way leads there")
         for state in KNOWN:
             yield INWARD.flow(
                 Priority.HERE + state, match(ct_state=tracked(state), ct_mark=0), goto(Stage.FORWARD),
@@ -58,10 +60,11 @@ class Routing(App):
             return
         for _, segment in network.segments:
             routed: dict[str, Value] = {"source": Source.TUNNEL, "segment": segment, "eth_src": network.gateway.mac}
-            yield NAT_IN.flow(
-                Priority.ANYWHERE + 1, match(**routed, eth_type=IPV4), Track(INWARD, ZONE, None),
-                why="routed here by another host: does it answer a guest?",
-            )  # fmt: skip
+            for kind in ETHERTYPES:
+                yield NAT_IN.flow(
+                    Priority.ANYWHERE + 1, match(**routed, eth_type=kind), Track(INWARD, ZONE, None),
+                    why="routed here by another host: does it answer a guest?",
+                )  # fmt: skip
             yield NAT_IN.flow(Priority.ANYWHERE, match(**routed), why="nothing else is routed")
 
     def port(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
@@ -74,9 +77,9 @@ class Routing(App):
         if network is None or network.gateway is None or port.arriving:
             return
         yield from _reached(port, network, here=True)
-        if network.gateway.sends and port.memberships:
+        for kind in ETHERTYPES if network.gateway.sends and port.memberships else ():
             yield ICMP_ERROR.flow(
-                Priority.ANYWHERE, match(in_port=port.ofport, eth_type=IPV4), Controller(meter_id=port.ofport),
+                Priority.ANYWHERE, match(in_port=port.ofport, eth_type=kind), Controller(meter_id=port.ofport),
                 why="the controller tells this vNIC why it goes no further",
             )  # fmt: skip
 
@@ -103,19 +106,19 @@ class Routing(App):
 
 def _subnets(network: str, gateway: GatewayView) -> Iterator[Flow]:
     """What is for a network, and for no vNIC of it that is known or may be reached, goes nowhere else."""
-    for subnet in gateway.prefixes4:
-        there: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": masked(subnet)}
+    for subnet in gateway.prefixes:
+        there = packets("dst", subnet)
         yield ROUTE.flow(
             Priority.ANYWHERE, match(**there), goto(ICMP_ERROR),
             why=f"{subnet} is network {network}: no guest there has this address, or is to be reached",
         )  # fmt: skip
         if gateway.sends:
             yield FROM_OUTSIDE.flow(
-                Priority.EXCEPTION, match(eth_type=IPV4, ipv4_src=masked(subnet)),
+                Priority.EXCEPTION, match(**packets("src", subnet)),
                 why=f"forged: {subnet} is network {network}, and nobody outside",
             )  # fmt: skip
             yield INWARD.flow(
-                Priority.HERE, match(eth_type=IPV4, ipv4_src=masked(subnet)),
+                Priority.HERE, match(**packets("src", subnet)),
                 why=f"{subnet} is network {network}, whose guests begin nothing towards a nat network",
             )  # fmt: skip
         if gateway.takes:
@@ -131,15 +134,15 @@ def _reached(port: PortView, network: NetworkView, *, here: bool) -> Iterator[Fl
     if gateway is None or not gateway.sends or not port.memberships:
         return
     everywhere = here if network.alone else not here
-    for address in port.ipv4:
-        if not any(IPv4Address(address) in subnet for subnet in gateway.subnets4):
+    for address in port.addresses:
+        if not any(ip_address(address) in subnet for subnet in gateway.subnets):
             continue
-        to: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": address}
+        to = packets("dst", address)
         way = _to(port, gateway)
         if gateway.takes and everywhere:
             yield from _taken(Priority.HERE, to, way, f"{address} is this vNIC's")
             for subnet in gateway.behind(address):
-                behind: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": masked(subnet)}
+                behind = packets("dst", subnet)
                 yield from _taken(Priority.ANYWHERE + subnet.prefixlen, behind, way, f"{subnet} is behind {address}")
         if gateway.nat and everywhere:
             yield ROUTE.flow(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_interface
 
 from controller.model.guard import Check, kind_of
 from controller.model.network import Isolation, Mode, PortGroup
 from controller.model.subnet import link_local
+
+Subnet = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,17 @@ class GatewayView:
         return self.mode in {"route", "open"}
 
     @property
+    def subnets(self) -> tuple[Subnet, ...]:
+        return tuple(ip_interface(address).network for address in self.addresses)
+
+    @property
     def subnets4(self) -> tuple[IPv4Network, ...]:
         return tuple(IPv4Interface(a).network for a in self.addresses if "." in a)
 
     @property
-    def prefixes4(self) -> tuple[IPv4Network, ...]:
+    def prefixes(self) -> tuple[Subnet, ...]:
         """Its subnets, and those behind its guests."""
-        return (*self.subnets4, *(IPv4Network(to) for to, _ in self.routes))
+        return (*self.subnets, *(IPv4Network(to) for to, _ in self.routes))
 
     def behind(self, address: str) -> tuple[IPv4Network, ...]:
         """The subnets behind the guest of that address."""

@@ -20,6 +20,7 @@ Isolation = Literal["none", "isolated", "private", "vepa", "passthrough"]
 
 DEFAULT_PORTGROUP = "default"
 UNTAGGED = 0
+IPV6_MTU = 1280  # RFC 8200, 5: bytes that every wire carries
 DEFAULT_MAX_MACS = 32
 
 _NAMESPACE = uuid.UUID("5d1a5a0e-6a52-5f0d-9d7c-f1ee75a17c40")
@@ -161,6 +162,8 @@ class NetworkSpec(Spec):
             for other in networks[:number]:
                 if one.version == other.version and one.overlaps(other):
                     raise ValueError(f"has the subnets {other} and {one}, which overlap; keep one of them")
+        if self.mtu is not None and self.mtu < IPV6_MTU and self.has_subnet(6):
+            raise ValueError(f"has mtu {self.mtu} and an IPv6 subnet; IPv6 needs {IPV6_MTU} or more")
         if self.dhcp is not None:
             for problem in self.dhcp.problems(self.subnets):
                 raise ValueError(problem)
@@ -204,8 +207,8 @@ class NetworkSpec(Spec):
             raise ValueError("has mode bridge without physical_network; name one of the hosts' uplinks")
         if self.mode == "bridge" and self.span == "host":
             raise ValueError("has mode bridge and span host; a physical network is everywhere where its uplink is")
-        if self.is_routed and not self.has_subnet(4):
-            raise ValueError(f"has mode {self.mode} without an IPv4 subnet; add one to subnets, such as 10.10.10.0/24")
+        if self.is_routed and not self.subnets:
+            raise ValueError(f"has mode {self.mode} without a subnet; add one to subnets, such as 10.10.10.0/24")
         if self.mode != "bridge" and self.physical_network is not None:
             raise ValueError(
                 f"has mode {self.mode} and names physical_network {self.physical_network}; use mode bridge"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv6Network, ip_address
 from typing import Literal
 
 from controller.openflow.match import Value
+from controller.views import Subnet
 
 IPV4, IPV6 = 0x0800, 0x86DD  # IEEE 802 numbers (IANA), "ethertype"
-Subnet = IPv4Network | IPv6Network
+ETHERTYPES = (IPV4, IPV6)
+LINK_LOCAL = IPv6Network("fe80::/10")  # RFC 4291, 2.5.6: no router forwards it
 
 
 def packets(end: Literal["src", "dst"], whom: str | Subnet) -> dict[str, Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface
+from ipaddress import ip_interface
 
 from controller.errors import OpenFlowError, PacketError
 from controller.openflow.actions import Action, Resubmit, encode_actions
@@ -39,9 +39,9 @@ def reason(about: Quoted, fabric: Reader) -> Why | None:
     if about.ttl <= 1:
         return Why.TIME_IS_OVER
     for gateway in _gateways(fabric):
-        for subnet in gateway.prefixes4:
+        for subnet in gateway.prefixes:
             if about.destination in subnet:
-                if about.destination in {subnet.network_address, subnet.broadcast_address}:
+                if subnet.version == 4 and about.destination in {subnet.network_address, subnet.broadcast_address}:
                     return None
                 return Why.NO_HOST if gateway.takes else Why.PROHIBITED
     return Why.NO_NETWORK
@@ -50,14 +50,14 @@ def reason(about: Quoted, fabric: Reader) -> Why | None:
 def room(about: Quoted, fabric: Reader, outside: ExternalView | None) -> int | None:
     """Bytes that a packet for there may have; None where nobody knows."""
     for gateway in _gateways(fabric):
-        if any(about.destination in subnet for subnet in gateway.prefixes4):
+        if any(about.destination in subnet for subnet in gateway.prefixes):
             return gateway.mtu
     return outside.mtu if outside is not None else None
 
 
 def gateway_address(about: Quoted, gateway: GatewayView) -> str:
     """The gateway's address in the sender's subnet, or another of its own. Raises PacketError where it has none."""
-    own = [IPv4Interface(address) for address in gateway.addresses if "." in address]
+    own = [each for each in map(ip_interface, gateway.addresses) if each.version == about.source.version]
     by = next((each for each in own if about.source in each.network), own[0] if own else None)
     if by is None:
         raise PacketError(f"no gateway that could tell {about.source}")

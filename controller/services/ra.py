@@ -19,7 +19,7 @@ from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.openflow.decode import PacketIn
 from controller.services import router_advert
 from controller.services.askers import Asker, answer_to, asker_of
-from controller.services.router_advert import Advert, Prefix
+from controller.services.router_advert import ROUTER_SECONDS, Advert, Prefix
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ def advert_of(name: str, spec: NetworkSpec, mtu: int) -> Advert | None:
     prefixes = tuple(Prefix(subnet, subnet in autonomous) for subnet in subnets)
     managed = dhcp is not None and any(map(dhcp.leases_in, subnets))
     dns = dhcp.dns_of(6) if dhcp is not None else ()
-    # No network leads on in IPv6, so no gateway is a default router.
-    return Advert(network_gateway_mac(name, spec), prefixes, mtu, managed, dhcp is not None, dns)
+    leads_on = ROUTER_SECONDS if spec.is_routed else 0
+    return Advert(network_gateway_mac(name, spec), prefixes, mtu, managed, dhcp is not None, dns, leads_on)
 
 
 class RouterAdverts:

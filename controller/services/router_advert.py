@@ -15,6 +15,8 @@ from controller.model.subnet import link_local
 ETHERTYPE, ICMPV6, SOLICITATION = 0x86DD, 58, 133
 PREFERRED_SECONDS, VALID_SECONDS = 7 * 86400, 30 * 86400
 """Of prefixes, and of name servers the first: RFC 4861's (6.2.1). Guests keep them while the controller is away."""
+ROUTER_SECONDS = 65535
+"""As long as can be said (RFC 8319, 4), for the same reason."""
 
 _ALL_NODES = ("33:33:00:00:00:01", "ff02::1")
 _HOPS = 255  # RFC 4861, 6.1.2

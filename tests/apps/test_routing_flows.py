@@ -37,6 +37,16 @@ def test_modes_side_by_side() -> None:
     check("nat_modes", "nat", made)
 
 
+def test_ipv6_beside_and_without_ipv4() -> None:
+    made = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
+    made.network("web", "nat", subnets=["10.1.0.0/24", "fd01::/64"], gateway_mac="02:f5:00:00:00:01")
+    made.network("lab", "open", subnets=["fd03::/64"], gateway_mac="02:f5:00:00:00:03")
+    made.port("a", "kvm1", "web", addresses=("10.1.0.5", "fd01::5"))
+    made.port("b", "kvm2", "lab", addresses=("fd03::5", "fe80::5"))
+    check("routing_ipv6", "routing", made)
+    check("gateway_ipv6", "gateway", made)
+
+
 def test_what_a_gateway_takes_for_elsewhere() -> None:
     check("gateway_modes", "gateway", fleet(WEB, API, LAB, INNER))
 

@@ -20,6 +20,7 @@ HOSTS = 2
 FAR = "198.51.100.7"
 MODES = {"inner": "isolated", "shop": "nat", "web": "nat", "api": "route", "db": "route", "lab": "open"}
 SUBNETS = {name: f"10.{80 + number}.0" for number, name in enumerate(MODES)}
+SUBNETS6 = {name: f"fd00:{80 + number}::" for number, name in enumerate(MODES)}  # of 112 bits: no SLAAC
 PLACES = {f"{name}{number}": (f"h{number}", name) for name in MODES for number in (1, 2)}
 
 FORWARDED = {"web1": 8081, "web2": 8082}  # nat guests, and the ports of all hosts' external addresses that lead there
@@ -56,6 +57,11 @@ def address(guest: str) -> str:
     return f"{SUBNETS[network]}.1{host[1]}"
 
 
+def address6(guest: str) -> str:
+    host, network = PLACES[guest]
+    return f"{SUBNETS6[network]}1{host[1]}"
+
+
 def forward(guest: str, protocol: str) -> dict[str, object]:
     listen = {"port": FORWARDED[guest], "protocol": protocol}
     target = {"vnic": f"{guest}-0", "port": 80}
@@ -84,7 +90,10 @@ def guests(fleet: Fleet) -> dict[str, LightGuest]:
     for number in (1, 2):
         external = {"uplink": "physnet1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1"}
         fleet.client.post("/apply", [{**fleet.host_document(f"h{number}"), "external": external}], wait=30.0)
-    networks = [{"kind": "Network", "name": n, "mode": m, "subnets": [f"{SUBNETS[n]}.0/24"]} for n, m in MODES.items()]
+    networks = [
+        {"kind": "Network", "name": n, "mode": m, "subnets": [f"{SUBNETS[n]}.0/24", f"{SUBNETS6[n]}/112"]}
+        for n, m in MODES.items()
+    ]  # fmt: skip
     networks[-1] |= {
         "portgroups": {"router": {"filters": []}},
         "routes": [{"to": "10.50.0.0/16", "via": address("lab1")}],
@@ -94,13 +103,16 @@ def guests(fleet: Fleet) -> dict[str, LightGuest]:
         for route in fleet.get("Network", name)["status"]["return_routes"]:
             outside(fleet, f"ip route append {route}")  # of two ways the first counts: host h1
     wanted = {
-        guest: (host, [Nic(network, "router" if guest == "lab1" else None, addresses=(f"{address(guest)}/24",),
-                           gateways=(f"{SUBNETS[network]}.1",))])
+        guest: (host, [Nic(network, "router" if guest == "lab1" else None,
+                           addresses=(f"{address(guest)}/24", f"{address6(guest)}/112"),
+                           gateways=(f"{SUBNETS[network]}.1", f"{SUBNETS6[network]}1"))])
         for guest, (host, network) in PLACES.items()
     }  # fmt: skip
     started = fleet.lights(wanted)
     ports = [yaml.safe_load(guest.ports_yaml().removeprefix("---")) for guest in started.values()]
-    documents = [{**port, "addresses": [address(name)]} for name, port in zip(started, ports, strict=True)]
+    documents = [
+        {**port, "addresses": [address(name), address6(name)]} for name, port in zip(started, ports, strict=True)
+    ]
     fleet.client.post("/apply", documents, wait=30.0)
     forwards = [forward(guest, protocol) for guest in FORWARDED for protocol in ("tcp", "udp")]
     fleet.client.post("/apply", forwards, wait=30.0)
@@ -112,11 +124,11 @@ def test_every_pair_of_modes(fleet: Fleet, guests: dict[str, LightGuest]) -> Non
     for name in ("web1", "api2"):
         eventually(f"{name} reaches the outside", lambda name=name: pings(guests[name], FAR, tries=1))
     with ThreadPoolExecutor(4) as pool:
-        everywhere = [*map(address, PLACES), FAR]
+        everywhere = [*map(address, PLACES), *map(address6, PLACES), FAR]
         heard = dict(zip(guests, pool.map(lambda guest: answered(guest, everywhere), guests.values()), strict=True))
     for name, guest in guests.items():
         mode = MODES[PLACES[name][1]]
-        expected = {address(other) for other in PLACES if reaches(name, other)}
+        expected = {one(other) for other in PLACES if reaches(name, other) for one in (address, address6)}
         expected |= {FAR} if PROMISED[mode, OUTSIDE] else set()
         late = {each for each in expected - heard[name] if pings(guest, each)}  # a loaded machine may lose the first
         assert heard[name] | late == expected, f"{name}, {mode}"
@@ -222,9 +234,10 @@ def test_only_nat_guests_are_seen_as_their_host(fleet: Fleet, guests: dict[str, 
 
 def test_who_cannot_be_routed_is_told_why(guests: dict[str, LightGuest]) -> None:
     def told(guest: str, what: str, words: str) -> None:
-        gateway = f"From {SUBNETS[PLACES[guest][1]]}.1 "
+        network = PLACES[guest][1]
+        gateway = f"{SUBNETS6[network]}1" if ":" in words else f"{SUBNETS[network]}.1"
         said = guests[guest].run(f"ping -n -c3 -i0.3 -W1 {words}")[1]
-        assert gateway in said, said
+        assert f"From {gateway} " in said, said
         assert what in said, said
 
     told("api1", "Time to live exceeded", f"-t1 {FAR}")
@@ -232,6 +245,9 @@ def test_who_cannot_be_routed_is_told_why(guests: dict[str, LightGuest]) -> None
     told("web1", "Destination Host Unreachable", f"{SUBNETS['api']}.200")
     told("api1", "Packet filtered", f"{SUBNETS['web']}.200")
     told("lab2", "Packet filtered", address("inner1"))
+    told("web1", "Time exceeded: Hop limit", f"-t1 {address6('api2')}")
+    told("web1", "Destination unreachable: Address unreachable", f"{SUBNETS6['api']}200")
+    told("lab2", "Destination unreachable: Administratively prohibited", address6("inner1"))
 
 
 def test_what_is_too_big_for_where_it_goes_is_told_of(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
@@ -239,6 +255,8 @@ def test_what_is_too_big_for_where_it_goes_is_told_of(fleet: Fleet, guests: dict
     fits, too_big = 1450 - 28, 1500 - 28
     words = f"ping -n -c3 -i0.3 -W1 -M do -s {too_big}"
     for name, other in (("api1", "lab2"), ("web1", "api1"), ("lab1", "db2")):
+        said = guests[name].run(f"{words} {address6(other)}")[1]  # 20 bytes more than the next
+        assert "Packet too big: mtu=1450" in said or "mtu: 1450" in said or "mtu=1450" in said, said
         code, said = guests[name].run(f"{words} {address(other)}")
         assert code != 0
         assert f"From {SUBNETS[PLACES[name][1]]}.1 " in said, said

@@ -72,9 +72,9 @@ def test_vlans_of_a_portgroup() -> None:
         ({"mode": "isolated", "portgroups": {"a b": {}}}, "is no usable name"),
         ({"mode": "isolated", "uuid": "not"}, "is no UUID"),
         ({"mode": "isolated", "mtu": 100}, "mtu"),
-        ({"mode": "nat"}, "mode nat without an IPv4 subnet"),
-        ({"mode": "route", "subnets": ["fd00::/64"]}, "mode route without an IPv4 subnet"),
-        ({"mode": "open"}, "mode open without an IPv4 subnet"),
+        ({"mode": "nat"}, "mode nat without a subnet"),
+        ({"mode": "route", "subnets": ["fd00::/64"], "mtu": 1200}, "mtu 1200 and an IPv6 subnet"),
+        ({"mode": "open"}, "mode open without a subnet"),
     ],
 )
 def test_networks_that_are_refused(fields: dict[str, Any], said: str) -> None:

@@ -39,6 +39,24 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+BODY6 = struct.pack("!HHHH", 5, 33434, 8, 0)
+
+
+def frame6(
+    body: bytes = BODY6, *, src: str = "fd00::5", dst: str = "fd09::5", header: int = UDP, hops: int = 64,
+    to: bytes = TO, length: int | None = None, first: int = 0x60,
+) -> bytes:  # fmt: skip
+    """As ``frame``, of IPv6; ``header`` is what comes next, ``length`` what is said of the body's."""
+    ends = socket.inet_pton(socket.AF_INET6, src) + socket.inet_pton(socket.AF_INET6, dst)
+    head = struct.pack("!IHBB", first << 24, len(body) if length is None else length, header, hops)
+    return to + BY + b"\x86\xdd" + head + ends + body
+
+
+def extension(following: int, more: bytes = bytes(6)) -> bytes:
+    """A header between IPv6's and what is carried, of 8 bytes."""
+    return bytes([following, 0]) + more
+
+
 def encode(about: Quoted, why: Why, mtu: int = 0) -> bytes:
     """What the gateway says."""
     return made(about, GATEWAY.mac, gateway_address(about, GATEWAY), why, mtu)
@@ -108,6 +126,69 @@ def test_nobody_is_told_of_what_nobody_may_be_told_of(sent: bytes) -> None:
 def test_a_ping_is_no_error_and_a_first_fragment_is_told_of() -> None:
     decode(frame(b"\x08\x00" + bytes(6), protocol=ICMP))
     decode(frame(fragment=0x2000))
+
+
+def test_a_sender_is_told_in_ipv6_too() -> None:
+    for why, mtu, told in (
+        (Why.TIME_IS_OVER, 0, (3, 0, 0)), (Why.NO_HOST, 0, (1, 3, 0)), (Why.PROHIBITED, 0, (1, 1, 0)),
+        (Why.NO_NETWORK, 0, (1, 0, 0)), (Why.TOO_BIG, 1450, (2, 0, 1450)),
+    ):  # fmt: skip
+        sent = frame6(BODY6 + b"x" * 41)
+        said = encode(decode(sent), why, mtu)
+        assert said[:14] == BY + TO + b"\x86\xdd"
+        ends = [socket.inet_ntop(socket.AF_INET6, said[at : at + 16]) for at in (22, 38)]
+        assert ends == ["fd00::1", "fd00::5"]
+        assert (said[54], said[55], struct.unpack_from("!I", said, 58)[0]) == told
+        assert said[62:] == sent[14:]
+        pseudo = said[22:54] + struct.pack("!II", len(said) - 54, 58)
+        assert checksum(pseudo + said[54:]) == 0
+    assert len(encode(decode(frame6(bytes(1400))), Why.NO_HOST)) == 14 + 1280  # RFC 4443, 2.4 c
+    assert encode(decode(frame6() + bytes(18)), Why.NO_HOST)[62:] == frame6()[14:]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        frame6(b"\x01\x00" + bytes(6), header=58),
+        frame6(b"\x89\x00" + bytes(38), header=58),
+        frame6(b"", header=58),
+        frame6(extension(58) + b"\x02\x00" + bytes(6), header=0),
+        frame6(extension(60) + b"\x3a\x00", header=60),
+        frame6(extension(UDP, b"\x00\x08" + bytes(4)) + BODY6, header=44),
+        frame6(b"\x3a\xff" + bytes(6), header=60),
+        frame6(b"\x11", header=43),
+        frame6(dst="ff02::1"),
+        frame6(dst="fe80::1"),
+        frame6(src="::"),
+        frame6(src="::1"),
+        frame6(src="ff02::1"),
+        frame6(src="fe80::5"),
+        frame6(to=b"\x33\x33\x00\x00\x00\x01"),
+        frame6(length=9),
+        frame6(first=0x40),
+        frame6()[:50],
+    ],
+)
+def test_nobody_is_told_in_ipv6_of_what_nobody_may_be_told_of(sent: bytes) -> None:
+    with pytest.raises(PacketError):
+        decode(sent)
+
+
+def test_in_ipv6_a_ping_a_first_fragment_and_options_are_told_of() -> None:
+    decode(frame6(b"\x80\x00" + bytes(6), header=58))
+    decode(frame6(extension(58, b"\x00\x01" + bytes(4)) + b"\x80\x00" + bytes(6), header=44))
+    decode(frame6(extension(60) + extension(UDP) + BODY6, header=0))
+
+
+@given(st.binary(max_size=120), st.integers(0, 80))
+def test_bytes_of_any_kind_are_told_of_or_refused_in_ipv6(noise: bytes, kept: int) -> None:
+    try:
+        about = decode(frame6(extension(58) + b"\x80\x00" + bytes(20), header=0)[:kept] + noise)
+    except PacketError:
+        return
+    assert 40 <= len(about.start) <= about.size
+    if str(about.source) != "fd00::1":
+        made(about, GATEWAY.mac, "fd00::1", Why.NO_HOST)
 
 
 def test_the_gateway_tells_itself_nothing() -> None:

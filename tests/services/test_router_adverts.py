@@ -67,6 +67,12 @@ def test_a_prefix_of_another_length_is_none_to_make_addresses_in() -> None:
     assert said(subnets=["fd00::/80"])[2][PREFIX][:2] == bytes([80, ON_LINK])
 
 
+@pytest.mark.parametrize("mode", ["nat", "route", "open"])
+def test_where_it_leads_elsewhere_it_is_the_default_router_for_as_long_as_can_be_said(mode: str) -> None:
+    _, told, _ = said(mode=mode, subnets=["fd00::/64"])
+    assert told.rou_l == 65535  # RFC 8319, 4
+
+
 def test_name_servers_are_told() -> None:
     _, _, options = said(subnets=["fd00::/64"], dhcp={"dns": ["10.0.0.53", "fd00::53", "fd00::54"]})
     told = options[SERVERS]

@@ -288,7 +288,7 @@ def test_an_option_of_dnsmasq_that_is_not_understood() -> None:
         ("<vlan><tag id='0'/></vlan>", "network: Network blue: vlan", "0 is no VLAN"),
         ("<vlan><tag id='4095'/></vlan>", "network: Network blue: vlan", "4095 is no VLAN"),
         ("<mtu size='100'/>", "network: Network blue: mtu", "100 is not possible"),
-        ("<forward/>", "network: Network blue", "has mode nat without an IPv4 subnet"),
+        ("<forward/>", "network: Network blue", "has mode nat without a subnet"),
         (DHCP.format(RANGE.format("<lease expiry='1'/>")), "network: Network blue: dhcp.lease", "60 is not possible"),
     ],
 )
@@ -445,7 +445,7 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
     fields: dict[str, Any] = {
         "mode": mode,
         "vlan": draw(st.none() | VLANS),
-        "mtu": draw(st.none() | st.integers(576, 65535)),
+        "mtu": draw(st.none() | st.integers(1280, 65535)),
         "uuid": draw(st.none() | st.just(UUID)),
         "portgroups": draw(st.dictionaries(names, portgroups(mode == "bridge"), max_size=4)),
         "reserved_addresses": draw(st.sampled_from([(), ("10.200.0.1",)])),
