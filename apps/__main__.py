@@ -53,7 +53,7 @@ def _fields() -> Iterator[str]:
     yield "|---|---|---|"
     for field in REGISTER_FIELDS.values():
         last = field.start + field.width - 1
-        yield f"| `{field.name}` | reg{field.register}[{field.start}..{last}] | {field.about} |"
+        yield f"| `{field.name}` | {field.oxm}[{field.start}..{last}] | {field.about} |"
     yield ""
 
 

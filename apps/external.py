@@ -1,41 +1,48 @@
 """External address: what a host is to the machines outside, and how it finds them.
 
-The switch answers ARP and ping for the host's address, and learns from the ARP of others where they are. Only when it
-does not know a next hop, the controller asks for it.
+The switch answers ARP, ND and ping for the host's addresses, and learns from the ARP and ND of others where they are.
+Only when it does not know a next hop, the controller asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from apps.l2 import FLOOD, copies
-from apps.neighbours import BACK, arp_reply
-from apps.ownership import ADDRESS_OWNER, NEIGHBOUR_OWNER
+from apps.neighbours import ANSWER_ND, BACK, advertisement, arp_reply
+from apps.ownership import NEIGHBOUR_OWNER, claims
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import LearnInto, goto, learned_load, learned_match, load, match, move, resubmit
 from controller.pipeline.app import App
 from controller.pipeline.cookies import next_hop_cookie
-from controller.pipeline.fields import NEXT_HOP, RESOLVED, Source
+from controller.pipeline.fields import NEXT_HOP, NEXT_HOP6, RESOLVED, RegisterField, Source
+from controller.pipeline.ip import ETHERTYPES, IPV6, ethertype, packets
 from controller.pipeline.tables import DROP, GATEWAY, HOP, HOP_KNOWN, NEXT, Flow, Priority, Stage, Table
 from controller.reader import Reader
-from controller.views import ExternalView, HostView, NetworkView, PortView
+from controller.views import ExternalView, HostView, NetworkView, PortView, Way
 
 HOPS = Table("hops", Stage.TRANSLATE_OUT, DROP, "written by the switch itself: machines outside", learned=True)
 
-_UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_PINGS = {4: (1, "icmpv4_type", 8, 0), 6: (58, "icmpv6_type", 128, 129)}  # protocol, field, request, reply
+_ROUTER_SOLICITED_OVERRIDE = 0xE0000000  # RFC 4861, 4.4: flags R, S and O
+_NO_ROUTER_BETWEEN = 255  # RFC 4861, 7.1: the hop limit of ND
+_NOBODY = "00:00:00:00:00:00"
+_UNICAST = (_NOBODY, "01:00:00:00:00:00")
 MAX_HOPS = 4096  # machines outside that a host remembers
-_ARP, _IPV4, _ICMP, _REQUEST, _ECHO, _ECHO_REPLY, _TTL = 0x0806, 0x0800, 1, 1, 8, 0, 64
+_ARP, _ICMPV6, _REQUEST, _TTL = 0x0806, 58, 1, 64
 
 
 class External(App):
     tables = (GATEWAY, HOP, HOP_KNOWN, HOPS)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
-        yield HOP.flow(
-            Priority.ANYWHERE, match(eth_type=_IPV4), resubmit(HOPS), goto(HOP_KNOWN), why="where is the next hop?"
-        )
+        for kind in ETHERTYPES:
+            yield HOP.flow(
+                Priority.ANYWHERE, match(eth_type=kind), resubmit(HOPS), goto(HOP_KNOWN), why="where is the next hop?"
+            )
         yield HOP_KNOWN.flow(Priority.HERE, match(resolved=1), goto(Stage.FORWARD), why="its next hop is known")
 
     def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
@@ -43,37 +50,42 @@ class External(App):
         if network.uplink is None:
             return
         outsides = [h.external for h in fabric.hosts() if h.external is not None and h.external.network == network.name]
-        hosts = {each.address: each for each in outsides}
-        for segment, gateway in sorted({(each.segment, each.gateway) for each in outsides}):
+        hosts = {way.address: each for each in outsides for way in each.ways}
+        for segment, gateway in sorted({(each.segment, way.gateway) for each in outsides for way in each.ways}):
             yield from _not_a_guests(segment, gateway, Priority.FALLBACK, f"{gateway} is the router outside")
         for address, each in sorted(hosts.items()):
             why = f"{address} is a host's external address"
             yield from _not_a_guests(each.segment, address, Priority.FORBIDDEN, why)
-            sender = match(segment=each.segment, source=Source.VNIC, eth_src=each.mac)
-            yield NEIGHBOUR_OWNER.flow(Priority.FORBIDDEN, sender, why=why)
+            if address == each.address:
+                sender = match(segment=each.segment, source=Source.VNIC, eth_src=each.mac)
+                yield NEIGHBOUR_OWNER.flow(Priority.FORBIDDEN, sender, why=why)
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network = fabric.network(port.network)
-        if network is not None and network.gateway is not None and network.gateway.nat and not port.arriving:
+        if network is None or network.gateway is None or not network.gateway.nat or port.arriving:
+            return
+        for kind in map(ethertype, network.gateway.versions):
             yield HOP_KNOWN.flow(
-                Priority.HERE, match(in_port=port.ofport, resolved=0, eth_type=_IPV4), Controller(meter_id=port.ofport),
+                Priority.HERE, match(in_port=port.ofport, resolved=0, eth_type=kind), Controller(meter_id=port.ofport),
                 why="the next hop of this vNIC's packet is not known: the controller asks who that is",
             )  # fmt: skip
 
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None:
             return
-        yield HOP_KNOWN.flow(
-            Priority.ANYWHERE, match(eth_type=_IPV4), Controller(meter_id=outside.uplink),
-            why="its next hop is not known: the controller asks who that is",
-        )  # fmt: skip
-        yield from _arp(outside)
-        yield _ping(outside)
         mine: dict[str, Value] = {"segment": outside.segment, "eth_dst": outside.mac}
-        yield GATEWAY.flow(
-            Priority.ANYWHERE + 1, match(**mine, eth_type=_IPV4), goto(Stage.TRANSLATE_IN),
-            why=f"by way of {outside.address}: perhaps for a guest",
-        )  # fmt: skip
+        for way in outside.ways:
+            kind = ethertype(way.version)
+            yield HOP_KNOWN.flow(
+                Priority.ANYWHERE, match(eth_type=kind), Controller(meter_id=outside.uplink),
+                why="its next hop is not known: the controller asks who that is",
+            )  # fmt: skip
+            yield from _nd(outside, way) if way.version == 6 else _arp(outside)
+            yield _ping(outside, way)
+            yield GATEWAY.flow(
+                Priority.ANYWHERE + 1, match(**mine, eth_type=kind), goto(Stage.TRANSLATE_IN),
+                why=f"by way of {way.address}: perhaps for a guest",
+            )  # fmt: skip
         yield GATEWAY.flow(Priority.ANYWHERE, match(**mine), why="the host has no answer to that")
         yield FLOOD.flow(
             Priority.FALLBACK, match(segment=outside.segment, out=0), *copies([outside.uplink]), goto(NEXT),
@@ -90,36 +102,66 @@ def _arp(outside: ExternalView) -> Iterator[Flow]:
     }  # fmt: skip
     answer = (*arp_reply(outside.mac, outside.address), *BACK, goto(Stage.DELIVER))
     why = f"ARP: {outside.address} is this host's"
-    yield GATEWAY.flow(Priority.HERE + 1, match(**near, arp_op=_REQUEST), _learn(outside), *answer, why=why)
+    learn = _learn(outside, NEXT_HOP, "arp_spa", "arp_sha")
+    yield GATEWAY.flow(Priority.HERE + 1, match(**near, arp_op=_REQUEST), learn, *answer, why=why)
     yield GATEWAY.flow(Priority.HERE, match(**about, arp_op=_REQUEST), *answer, why=why)
     yield GATEWAY.flow(
-        Priority.ANYWHERE + 1, match(**near), _learn(outside), Controller(meter_id=outside.uplink),
+        Priority.ANYWHERE + 1, match(**near), learn, Controller(meter_id=outside.uplink),
         why="a machine outside says where it is",
     )  # fmt: skip
     yield GATEWAY.flow(Priority.ANYWHERE, match(**about), why="no machine of the subnet outside")
 
 
+def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
+    """The same of IPv6. A router may be known by its link-local address alone."""
+    about: dict[str, Value] = {
+        "segment": outside.segment, "eth_type": IPV6, "ip_proto": _ICMPV6,
+    }  # fmt: skip
+    near_by: dict[str, Value] = {**about, "nw_ttl": _NO_ROUTER_BETWEEN}
+    asks: dict[str, Value] = {**near_by, "icmpv6_type": _SOLICITATION, "ipv6_nd_target": way.address}
+    answer = (*advertisement(outside.mac, way.address, _ROUTER_SOLICITED_OVERRIDE), *BACK, goto(ANSWER_ND))
+    why = f"ND: {way.address} is this host's"
+    # As at a gateway: no flow can answer one who is about to take the address.
+    yield GATEWAY.flow(Priority.EXCEPTION, match(**asks, ipv6_src="::"), why=f"nobody takes {way.address}, this host's")
+    yield GATEWAY.flow(Priority.HERE + 2, match(**asks, ipv6_nd_sll=_NOBODY), *answer, why=f"{why}; who asks is known")
+    learn = _learn(outside, NEXT_HOP6, "ipv6_src", "ipv6_nd_sll")
+    near = packets("src", IPv6Network(way.subnet)) | {"ipv6_nd_sll": _UNICAST}
+    yield GATEWAY.flow(Priority.HERE + 1, match(**{**asks, **near}), learn, *answer, why=why)
+    yield GATEWAY.flow(Priority.HERE, match(**asks), *answer, why=why)
+    says: dict[str, Value] = {**near_by, "icmpv6_type": _ADVERTISEMENT, "ipv6_dst": way.address}
+    yield GATEWAY.flow(Priority.HERE + 2, match(**says, ipv6_nd_tll=_NOBODY), why="says of nobody where it is")
+    subnet = IPv6Network(way.subnet)
+    targets: list[Value] = [(str(subnet.network_address), str(subnet.netmask))]
+    targets += [way.gateway] if IPv6Address(way.gateway) not in subnet else []
+    learn = _learn(outside, NEXT_HOP6, "ipv6_nd_target", "ipv6_nd_tll")
+    for target in targets:
+        yield GATEWAY.flow(
+            Priority.HERE + 1, match(**says, ipv6_nd_target=target, ipv6_nd_tll=_UNICAST), learn,
+            Controller(meter_id=outside.uplink), why="a machine outside says where it is",
+        )  # fmt: skip
+    other = match(**about, icmpv6_type=_ADVERTISEMENT, ipv6_dst=way.address)
+    yield GATEWAY.flow(Priority.HERE, other, why="no machine of the subnet outside")
+
+
 def _not_a_guests(segment: int, address: str, priority: int, why: str) -> Iterator[Flow]:
     """No vNIC speaks as that address."""
-    guest: dict[str, Value] = {"segment": segment, "source": Source.VNIC}
-    yield NEIGHBOUR_OWNER.flow(priority, match(**guest, eth_type=_ARP, arp_spa=address), why=why)
-    yield ADDRESS_OWNER.flow(priority, match(**guest, eth_type=_IPV4, ipv4_src=address), why=why)
+    for table, _, terms in claims(address):
+        yield table.flow(priority, match(segment=segment, source=Source.VNIC, **terms), why=why)
 
 
-def _learn(outside: ExternalView) -> LearnInto:
-    """What is for the sender of this ARP goes to its MAC, until it says something else: without a controller nobody
-    would ask again for one that was forgotten."""
-    told = (
-        learned_match(NEXT_HOP, "arp_spa"), learned_load("eth_dst", "arp_sha"), learned_load(RESOLVED, 1),
-    )  # fmt: skip
+def _learn(outside: ExternalView, next_hop: RegisterField, address: str, mac: str) -> LearnInto:
+    """What is for the address in this ARP or ND goes to its MAC, until it says something else: without a controller
+    nobody would ask again for one that was forgotten. ``address`` and ``mac`` are fields of the packet."""
+    told = learned_match(next_hop, address), learned_load("eth_dst", mac), learned_load(RESOLVED, 1)
     return LearnInto(HOPS, Priority.ANYWHERE, 0, next_hop_cookie(outside.segment), told, limit=MAX_HOPS)
 
 
-def _ping(outside: ExternalView) -> Flow:
-    asked: dict[str, Value] = {"eth_type": _IPV4, "ip_proto": _ICMP, "icmpv4_type": _ECHO, "ipv4_dst": outside.address}
+def _ping(outside: ExternalView, way: Way) -> Flow:
+    family, (protocol, kind, asked, reply) = f"ipv{way.version}", _PINGS[way.version]
+    question: dict[str, Value] = {**packets("dst", way.address), "ip_proto": protocol, kind: asked}
     return GATEWAY.flow(
-        Priority.HERE, match(segment=outside.segment, eth_dst=outside.mac, **asked),
-        move("eth_src", "eth_dst"), load("eth_src", outside.mac), move("ipv4_src", "ipv4_dst"),
-        load("ipv4_src", outside.address), load("nw_ttl", _TTL), load("icmpv4_type", _ECHO_REPLY),
-        *BACK, goto(Stage.DELIVER), why=f"ping: {outside.address} is this host's",
+        Priority.HERE, match(segment=outside.segment, eth_dst=outside.mac, **question),
+        move("eth_src", "eth_dst"), load("eth_src", outside.mac), move(f"{family}_src", f"{family}_dst"),
+        load(f"{family}_src", way.address), load("nw_ttl", _TTL), load(kind, reply),
+        *BACK, goto(Stage.DELIVER), why=f"ping: {way.address} is this host's",
     )  # fmt: skip

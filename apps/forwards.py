@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network
 
-from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, NAT_IN_STATE, ZONE, CtState, tracked
+from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, NAT_IN_STATE, ZONE, CtState, tracked
 from apps.overlay import TUNNEL
 from apps.routing import INWARD, ROUTE, masked, outward
 from controller.openflow.conntrack import Nat
@@ -21,6 +21,7 @@ from controller.openflow.match import Value
 from controller.pipeline.actions import Track, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import NATTED, NEXT_HOP, PEER, SOURCE, Source
+from controller.pipeline.ip import IPV4
 from controller.pipeline.tables import DROP, GATEWAY, NAT_OUT, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import ForwardView, HostView, NetworkView, PortView

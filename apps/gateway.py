@@ -61,7 +61,7 @@ def _elsewhere(gateway: GatewayView, asked: _Terms) -> Iterator[Flow]:
     if gateway.ipv6:
         forbidden = match(**sent, **packets("src", LINK_LOCAL))
         yield GATEWAY.flow(Priority.ANYWHERE + 2, forbidden, why="a link-local address means nobody elsewhere")
-    for kind in sorted({ethertype(subnet.version) for subnet in gateway.subnets}):
+    for kind in map(ethertype, gateway.versions):
         yield GATEWAY.flow(
             Priority.ANYWHERE + 1, match(**sent, eth_type=kind), load(FOREIGN, 1), goto(Stage.ROUTE),
             why="for elsewhere, by the gateway, from an address that is not the network's",

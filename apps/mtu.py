@@ -14,7 +14,7 @@ from controller.openflow.actions import Controller
 from controller.pipeline.actions import check_size, goto, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import TOO_BIG, Source
-from controller.pipeline.ip import ETHERTYPES, IPV4, packets
+from controller.pipeline.ip import ethertype, packets
 from controller.pipeline.ports import OUTSIDE_ERRORS
 from controller.pipeline.tables import OVERSIZED, Flow, Priority, Stage, Table
 from controller.reader import Reader
@@ -41,7 +41,7 @@ class Mtu(App):
         network = fabric.network(port.network)
         if network is None or network.gateway is None or not network.gateway.sends or port.arriving:
             return
-        for kind in ETHERTYPES if port.memberships else ():
+        for kind in map(ethertype, network.gateway.versions if port.memberships else ()):
             yield OVERSIZED.flow(
                 Priority.ANYWHERE, match(in_port=port.ofport, too_big=1, eth_type=kind),
                 Controller(meter_id=port.ofport), why="the controller tells this vNIC what would fit",
@@ -50,11 +50,12 @@ class Mtu(App):
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None:
             return
-        yield SIZE.flow(
-            Priority.FALLBACK, match(source=Source.VNIC, eth_type=IPV4), check_size(outside.mtu, TOO_BIG),
-            goto(OVERSIZED), why=f"the wire outside carries {outside.mtu} bytes",
-        )  # fmt: skip
-        yield OVERSIZED.flow(
-            Priority.ANYWHERE, match(in_port=outside.uplink, too_big=1, eth_type=IPV4),
-            Controller(meter_id=OUTSIDE_ERRORS), why="the controller tells a machine outside what would fit",
-        )  # fmt: skip
+        for kind in (ethertype(way.version) for way in outside.ways):
+            yield SIZE.flow(
+                Priority.FALLBACK, match(source=Source.VNIC, eth_type=kind), check_size(outside.mtu, TOO_BIG),
+                goto(OVERSIZED), why=f"the wire outside carries {outside.mtu} bytes",
+            )  # fmt: skip
+            yield OVERSIZED.flow(
+                Priority.ANYWHERE, match(in_port=outside.uplink, too_big=1, eth_type=kind),
+                Controller(meter_id=OUTSIDE_ERRORS), why="the controller tells a machine outside what would fit",
+            )  # fmt: skip

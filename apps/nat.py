@@ -13,6 +13,7 @@ from controller.openflow.conntrack import Nat as Translation
 from controller.pipeline.actions import Track, goto, load, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import SOURCE, Source
+from controller.pipeline.ip import ETHERTYPES, ethertype, packets
 from controller.pipeline.tables import DROP, HOP, NAT_OUT, NEXT, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import HostView
@@ -25,7 +26,6 @@ NAT_IN_STATE = Table("nat_in_state", Stage.TRANSLATE_IN, DROP, "lets in what ans
 NAT_OUT_STATE = Table("nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address")
 
 ZONE = 0xF5F5  # bridges of one userspace datapath share the tracker: a zone that nobody else is likely to use
-IPV4 = 0x0800
 
 
 class CtState(IntFlag):
@@ -61,23 +61,26 @@ class Nat(App):
             yield NAT_OUT_STATE.flow(
                 Priority.ANYWHERE + state, known, goto(HOP), why="belongs to a connection that is known"
             )
-        yield NAT_OUT.flow(
-            Priority.ANYWHERE, match(eth_type=IPV4), Track(NEXT, ZONE, Translation()), why="which connection is it?"
-        )
+        for kind in ETHERTYPES:
+            yield NAT_OUT.flow(
+                Priority.ANYWHERE, match(eth_type=kind), Track(NEXT, ZONE, Translation()), why="which connection is it?"
+            )
 
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None:
             return
-        yield NAT_IN.flow(
-            Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=IPV4),
-            goto(FROM_OUTSIDE), why=f"by way of {outside.address}",
-        )  # fmt: skip
-        yield FROM_OUTSIDE.flow(
-            Priority.ANYWHERE, match(eth_type=IPV4, ipv4_dst=outside.address),
-            Track(NAT_IN_STATE, ZONE, Translation()), why=f"for {outside.address}: does it answer a guest?",
-        )  # fmt: skip
-        yield NAT_OUT_STATE.flow(
-            Priority.ANYWHERE, match(ct_state=tracked(CtState.NEW), eth_type=IPV4),
-            Track(HOP, ZONE, Translation("src", outside.address), commit=True),
-            why=f"a guest begins: from here on it speaks as {outside.address}",
-        )  # fmt: skip
+        for way in outside.ways:
+            kind = ethertype(way.version)
+            yield NAT_IN.flow(
+                Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=kind),
+                goto(FROM_OUTSIDE), why=f"by way of {way.address}",
+            )  # fmt: skip
+            yield FROM_OUTSIDE.flow(
+                Priority.ANYWHERE, match(**packets("dst", way.address)),
+                Track(NAT_IN_STATE, ZONE, Translation()), why=f"for {way.address}: does it answer a guest?",
+            )  # fmt: skip
+            yield NAT_OUT_STATE.flow(
+                Priority.ANYWHERE, match(ct_state=tracked(CtState.NEW), eth_type=kind),
+                Track(HOP, ZONE, Translation("src", way.address), commit=True),
+                why=f"a guest begins: from here on it speaks as {way.address}",
+            )  # fmt: skip

@@ -55,7 +55,7 @@ class Ownership(App):
                 yield from _gateways(segment, network.gateway)
             for address in network.reserved:
                 why = f"{address} is reserved in this network"
-                for table, _, terms in _claims(address):
+                for table, _, terms in claims(address):
                     yield table.flow(Priority.FALLBACK, match(segment=segment, source=Source.VNIC, **terms), why=why)
 
     def port(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
@@ -97,7 +97,7 @@ def _gateways(segment: int, gateway: GatewayView) -> Iterator[Flow]:
         Priority.FORBIDDEN, match(**vnic, eth_src=gateway.mac), why=f"{gateway.mac} is the gateway's"
     )
     for address in (*gateway.ipv4, *map(str, map(IPv6Address, gateway.ipv6))):
-        for _, _, terms in _claims(address):
+        for _, _, terms in claims(address):
             yield NEIGHBOUR_OWNER.flow(Priority.FORBIDDEN, match(**vnic, **terms), why=f"{address} is the gateway's")
 
 
@@ -120,7 +120,7 @@ def _known(segments: Iterable[int], mac: str) -> Iterator[Flow]:
 def _own(port: PortView, addresses: tuple[str, ...]) -> Iterator[Flow]:
     """What the vNIC may claim where the spoof guard has not compared it already."""
     for address in _claimed(addresses, port.mac):
-        for table, check, terms in _claims(address):
+        for table, check, terms in claims(address):
             if check not in port.checks and (check != "ipv6" or "no_ipv6" not in port.checks):
                 allowed = match(in_port=port.ofport, **terms)
                 then = NEXT if table is NEIGHBOUR_OWNER else Stage.EGRESS_POLICY
@@ -131,11 +131,11 @@ def _owned(segment: int, addresses: tuple[str, ...], mac: str, priority: int = P
     """Nobody in the segment claims these but who has them."""
     for address in _claimed(addresses, mac):
         why = f"{address} is {'learned by' if priority == _LEARNED else 'that of'} another vNIC, {mac}"
-        for table, _, terms in _claims(address):
+        for table, _, terms in claims(address):
             yield table.flow(priority, match(segment=segment, **terms), why=why)
 
 
-def _claims(address: str) -> tuple[tuple[Table, Check, _Terms], ...]:
+def claims(address: str) -> tuple[tuple[Table, Check, _Terms], ...]:
     """The ways to say that one has the address, and the check of the spoof guard that compares each."""
     if "." in address:
         return (

@@ -21,18 +21,18 @@ address: so nobody in the fleet reaches a nat guest with an address that is not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Network, ip_address, ip_network
 
-from apps.nat import FROM_OUTSIDE, IPV4, KNOWN, NAT_IN, ZONE, tracked
+from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, ZONE, tracked
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, dec_ttl, goto, load, match, move
 from controller.pipeline.app import App
-from controller.pipeline.fields import ISOLATED, NEXT_HOP, SEGMENT, SOURCE, Source
-from controller.pipeline.ip import ETHERTYPES, packets
+from controller.pipeline.fields import ISOLATED, NEXT_HOP, NEXT_HOP6, SEGMENT, SOURCE, Source
+from controller.pipeline.ip import ETHERTYPES, LINK_LOCAL, MULTICAST6, ethertype, packets
 from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, NAT_OUT, Action, Flow, Priority, Stage, Table
 from controller.reader import Reader
-from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView
+from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView, Way
 
 ROUTE = Table("route", Stage.ROUTE, DROP, "for a gateway, or from outside: which way on")
 INWARD = Table("inward", Stage.ROUTE, DROP, "from another network into one of mode nat: lets in what answers a guest")
@@ -46,6 +46,9 @@ class Routing(App):
             vnic: dict[str, Value] = {"source": Source.VNIC, "eth_type": kind}
             yield ROUTE.flow(Priority.EXCEPTION, match(**vnic, nw_ttl=1), goto(ICMP_ERROR), why="its time is over")
             yield ROUTE.flow(Priority.MISS + 1, match(**vnic), goto(ICMP_ERROR), why="no way leads there")
+        for subnet in (LINK_LOCAL, MULTICAST6):
+            near = match(source=Source.VNIC, **packets("dst", subnet))
+            yield ROUTE.flow(Priority.EXCEPTION + 1, near, why=f"{subnet} is not routed")
         for state in KNOWN:
             yield INWARD.flow(
                 Priority.HERE + state, match(ct_state=tracked(state), ct_mark=0), goto(Stage.FORWARD),
@@ -60,7 +63,7 @@ class Routing(App):
             return
         for _, segment in network.segments:
             routed: dict[str, Value] = {"source": Source.TUNNEL, "segment": segment, "eth_src": network.gateway.mac}
-            for kind in ETHERTYPES:
+            for kind in map(ethertype, network.gateway.versions):
                 yield NAT_IN.flow(
                     Priority.ANYWHERE + 1, match(**routed, eth_type=kind), Track(INWARD, ZONE, None),
                     why="routed here by another host: does it answer a guest?",
@@ -77,7 +80,8 @@ class Routing(App):
         if network is None or network.gateway is None or port.arriving:
             return
         yield from _reached(port, network, here=True)
-        for kind in ETHERTYPES if network.gateway.sends and port.memberships else ():
+        tells = network.gateway.sends and port.memberships
+        for kind in map(ethertype, network.gateway.versions if tells else ()):
             yield ICMP_ERROR.flow(
                 Priority.ANYWHERE, match(in_port=port.ofport, eth_type=kind), Controller(meter_id=port.ofport),
                 why="the controller tells this vNIC why it goes no further",
@@ -88,20 +92,28 @@ class Routing(App):
             return
         outside, then = host.external, goto(NAT_OUT if network.gateway.nat else HOP)
         for _, segment in network.segments:
-            mine: dict[str, Value] = {
-                "source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac, "eth_type": IPV4,
-            }  # fmt: skip
-            own = match(**mine, ipv4_dst=outside.address)
-            yield ROUTE.flow(Priority.HERE, own, why=f"for host {host.name} itself, where nothing listens")
-            near = match(**mine, ipv4_dst=masked(IPv4Network(outside.subnet)))
-            yield ROUTE.flow(
-                Priority.FALLBACK + 1, near, *outward(outside, move("ipv4_dst", NEXT_HOP)), then,
-                why=f"to a machine in {outside.subnet}",
-            )  # fmt: skip
-            yield ROUTE.flow(
-                Priority.FALLBACK, match(**mine), *outward(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
-                then, why=f"to anywhere else, by {outside.gateway}",
-            )  # fmt: skip
+            mine: dict[str, Value] = {"source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac}
+            for way in (each for each in outside.ways if each.version in network.gateway.versions):
+                own = match(**mine, **packets("dst", way.address))
+                yield ROUTE.flow(Priority.HERE, own, why=f"for host {host.name} itself, where nothing listens")
+                near = match(**mine, **packets("dst", ip_network(way.subnet)))
+                yield ROUTE.flow(
+                    Priority.FALLBACK + 1, near, *outward(outside, _itself(way)), then,
+                    why=f"to a machine in {way.subnet}",
+                )  # fmt: skip
+                yield ROUTE.flow(
+                    Priority.FALLBACK, match(**mine, eth_type=ethertype(way.version)),
+                    *outward(outside, _router(way)), then, why=f"to anywhere else, by {way.gateway}",
+                )  # fmt: skip
+
+
+def _itself(way: Way) -> Action:
+    """The next hop is the destination."""
+    return move("ipv6_dst", NEXT_HOP6) if way.version == 6 else move("ipv4_dst", NEXT_HOP)
+
+
+def _router(way: Way) -> Action:
+    return load(NEXT_HOP6 if way.version == 6 else NEXT_HOP, int(ip_address(way.gateway)))
 
 
 def _subnets(network: str, gateway: GatewayView) -> Iterator[Flow]:

@@ -106,5 +106,5 @@ class Concern:
 
 
 def _has(register: RegisterField, name: str, value: int, mask: int, numbers: frozenset[int]) -> bool:
-    exact = name == f"reg{register.register}" and mask & register.mask == register.mask
+    exact = name == register.oxm and mask & register.mask == register.mask
     return exact and (value & register.mask) >> register.start in numbers

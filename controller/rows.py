@@ -11,7 +11,7 @@ from controller.model.host import External, HostSpec, external_mac
 from controller.model.kinds import network_mtu
 from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.port import PortSpec, PortStatus
-from controller.views import ExternalView, GatewayView, HostView, NetworkView
+from controller.views import ExternalView, GatewayView, HostView, NetworkView, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,10 @@ def external_view(name: str, spec: HostSpec, rows: Rows, wires: Mapping[tuple[st
     segment, uplink = rows.segment_numbers.get(segment_name(network, vlan)), rows.uplink_numbers.get(external.uplink)
     if segment is None or uplink is None:
         return None
-    subnet, mac = str(external.subnet), external_mac(name, external)
-    return ExternalView(network, segment, uplink, mac, external.ip, subnet, external.gateway, external.mtu)
+    subnet, mac, ipv6 = str(external.subnet), external_mac(name, external), None
+    if external.ip6 is not None and external.gateway6 is not None:
+        ipv6 = Way(external.ip6, str(external.subnet6), external.gateway6)
+    return ExternalView(network, segment, uplink, mac, external.ip, subnet, external.gateway, external.mtu, ipv6)
 
 
 def host_view(name: str, rows: Rows, wires: Mapping[tuple[str, int], str]) -> HostView | None:

@@ -13,9 +13,23 @@ Subnet = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
+class Way:
+    """How a host meets the outside in one version of IP: its own address, the subnet there, the router there."""
+
+    address: str
+    subnet: str
+    gateway: str
+
+    @property
+    def version(self) -> int:
+        return 6 if ":" in self.address else 4
+
+
+@dataclass(frozen=True, slots=True)
 class ExternalView:
     """Where a host meets the outside: ``segment`` is the one of that VLAN, ``network`` the network that has it,
-    ``uplink`` the OpenFlow port that leads there, ``mtu`` the bytes that an IP packet may have there."""
+    ``uplink`` the OpenFlow port that leads there, ``mtu`` the bytes that an IP packet may have there. ``ipv6`` is None
+    where it has no address of IPv6."""
 
     network: str
     segment: int
@@ -25,6 +39,12 @@ class ExternalView:
     subnet: str
     gateway: str
     mtu: int = 1500
+    ipv6: Way | None = None
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """In each version of IP that it has an address of."""
+        return Way(self.address, self.subnet, self.gateway), *([self.ipv6] if self.ipv6 is not None else [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +107,11 @@ class GatewayView:
     @property
     def subnets(self) -> tuple[Subnet, ...]:
         return tuple(ip_interface(address).network for address in self.addresses)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of IP that it has subnets of."""
+        return tuple(sorted({subnet.version for subnet in self.subnets}))
 
     @property
     def subnets4(self) -> tuple[IPv4Network, ...]:

@@ -177,7 +177,7 @@ def _known(status: PortStatus, network: NetworkSpec) -> Iterator[FdbEntry]:
 def _register(flow: FlowDesc, wanted: RegisterField) -> int:
     """What a learned flow writes into a register field; 0 when it does not."""
     for action in flow.actions:
-        if isinstance(action, SetField) and action.field.name == f"reg{wanted.register}":
+        if isinstance(action, SetField) and action.field.name == wanted.oxm:
             return (action.value & wanted.mask) >> wanted.start
     return 0
 

@@ -166,7 +166,7 @@ def _forward() -> Iterator[tuple[str, Rule]]:
         for name in names:
             yield f"forward/{element}@{name}", _refused(_NO_POOL, own)
     yield "forward/nat", _taken()
-    yield "forward/nat@ipv6", _refused("IPv6 is not translated here yet", "leave it out", "no")
+    yield "forward/nat@ipv6", _ignored("IPv6 is translated on every host whose `external` has `address6`", "yes")
     pool, ports = "guests leave by their own host's external address", "write it as Host external, and leave it out"
     yield "forward/nat/address", _refused(pool, ports)
     yield "forward/nat/address@start", _refused(pool, ports)

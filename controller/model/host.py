@@ -30,6 +30,19 @@ def _external_address(value: str) -> str:
     return str(interface)
 
 
+def _external_address6(value: str) -> str:
+    try:
+        interface = ipaddress.IPv6Interface(value)
+    except ValueError:
+        interface = None
+    usable = interface is not None and not (interface.is_multicast or interface.is_link_local or interface.is_loopback)
+    if interface is None or not usable or "/" not in value or not 1 <= interface.network.prefixlen <= 126:
+        raise ValueError(f"{value!r} is no address of a machine with its prefix length; write 2001:db8::11/64")
+    if interface.ip == interface.network.network_address:
+        raise ValueError(f"{value!r} is all routers' address (RFC 4291, 2.6.1); write another of {interface.network}")
+    return str(interface)
+
+
 class Uplink(Spec):
     """The way from a host to one physical network: an interface that fleetswitch puts in a bridge of its own."""
 
@@ -46,6 +59,10 @@ class External(Spec):
     )
     gateway: Address = Field(description="the router there, to which goes what is for elsewhere")
     mac: Mac | None = Field(default=None, description="made from the host's name when absent")
+    address6: Annotated[str, AfterValidator(_external_address6)] | None = Field(
+        default=None, description="its IPv6 address there with its prefix length, such as 2001:db8::11/64"
+    )
+    gateway6: Address | None = Field(default=None, description="the router there for IPv6; may be link-local")
     mtu: int = Field(default=1500, ge=576, le=65535, description="bytes that an IP packet may have on that wire")
 
     @property
@@ -55,6 +72,38 @@ class External(Spec):
     @property
     def subnet(self) -> ipaddress.IPv4Network:
         return ipaddress.IPv4Interface(self.address).network
+
+    @property
+    def ip6(self) -> str | None:
+        return self.address6.partition("/")[0] if self.address6 is not None else None
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """Its addresses, of IPv4 first."""
+        return self.ip, *([self.ip6] if self.ip6 is not None else [])
+
+    @property
+    def subnet6(self) -> ipaddress.IPv6Network | None:
+        return ipaddress.IPv6Interface(self.address6).network if self.address6 is not None else None
+
+    @property
+    def subnets(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        return self.subnet, *([self.subnet6] if self.subnet6 is not None else [])
+
+    @model_validator(mode="after")
+    def _ipv6_is_whole(self) -> External:
+        if (self.address6 is None) != (self.gateway6 is None):
+            lacks, has = ("gateway6", "address6") if self.gateway6 is None else ("address6", "gateway6")
+            raise ValueError(f"has {has} without {lacks}; add {lacks}, or leave {has} out")
+        if self.address6 is None or self.gateway6 is None or self.subnet6 is None:
+            return self
+        router = ipaddress.ip_address(self.gateway6)
+        if router.version != 6 or not (router.is_link_local or router in self.subnet6) or self.gateway6 == self.ip6:
+            raise ValueError(f"has the gateway6 {self.gateway6}, which is no other machine of {self.subnet6}; name the "
+                             "router there, by an address of that subnet or a link-local one")  # fmt: skip
+        if self.mtu < 1280:  # RFC 8200, 5
+            raise ValueError(f"has address6 and mtu {self.mtu}; IPv6 needs 1280 or more")
+        return self
 
     @model_validator(mode="after")
     def _gateway_is_there(self) -> External:

@@ -63,9 +63,11 @@ class Fleet:
                                          "give each host its own"))  # fmt: skip
         outside: dict[str, str] = {}
         for name, host in sorted(self.hosts.items()):
-            if host.external is not None and outside.setdefault(host.external.ip, name) != name:
-                found.append(Problem(f"Host {name}: external.address", f"{host.external.ip} is Host "
-                                     f"{outside[host.external.ip]}'s already", "give each host its own"))  # fmt: skip
+            for address in host.external.ips if host.external is not None else ():
+                if (other := outside.setdefault(address, name)) != name:
+                    what = "address6" if ":" in address else "address"
+                    found.append(Problem(f"Host {name}: external.{what}", f"{address} is Host {other}'s already",
+                                         "give each host its own"))  # fmt: skip
         return found
 
     def _networks(self) -> list[Problem]:
@@ -91,8 +93,9 @@ class Fleet:
         found: list[Problem] = []
         taken: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, str]] = []
         for name, host in sorted(self.hosts.items()):
-            if host.external is not None and host.external.subnet not in [subnet for subnet, _ in taken]:
-                taken.append((host.external.subnet, f"outside of Host {name}"))
+            for subnet in host.external.subnets if host.external is not None else ():
+                if subnet not in [other for other, _ in taken]:
+                    taken.append((subnet, f"outside of Host {name}"))
         for name, network in sorted(self.networks.items()):
             own = [*map(ipaddress.ip_network, network.prefixes if network.is_routed else ())]
             for subnet in own:

@@ -291,9 +291,9 @@ def return_routes(spec: NetworkSpec, hosts: Mapping[str, HostSpec]) -> list[str]
     """
     if spec.mode not in {"route", "open"}:
         return []
-    subnets = [each for each in spec.prefixes if "." in each]
-    outside = [host.external.ip for _, host in sorted(hosts.items()) if host.external is not None]
-    return [f"{subnet} via {address}" for subnet in subnets for address in outside]
+    outsides = [host.external for _, host in sorted(hosts.items()) if host.external is not None]
+    ways = [address for each in outsides for address in each.ips]
+    return [f"{to} via {way}" for to in spec.prefixes for way in ways if (":" in to) == (":" in way)]
 
 
 def network_gateway_mac(name: str, spec: NetworkSpec) -> str:

@@ -26,7 +26,7 @@ MOST_FLOWS = 10_000_000
 _VLAN_PRESENT = 0x1000  # OpenFlow 1.5.1, 7.2.3.8: OFPVID_PRESENT
 _TAG, _TAG_BYTES = 0x8100, 4
 _IN_PORT, _LOCAL = 0xFFFFFFF8, 0xFFFFFFFE
-_SWITCHS_OWN = ("reg", "tun", "in_port", "metadata", "pkt_mark")
+_SWITCHS_OWN = ("reg", "xxreg", "tun", "in_port", "metadata", "pkt_mark")
 _UNTRACKED = ("ct_",)  # all zero while a packet was not sent through the connection tracker
 _OTHER_OPTION = {1: "ipv6_nd_sll", 2: "ipv6_nd_tll"}
 

@@ -80,7 +80,7 @@ def match(**terms: Value) -> Match:
         if field is None:
             plain[name] = value
             continue
-        register = f"reg{field.register}"
+        register = field.oxm
         old_value, old_mask = registers.get(register, (0, 0))
         registers[register] = (old_value | _shifted(field, value), old_mask | field.mask)
     return Match.of(**plain, **registers)
@@ -89,7 +89,7 @@ def match(**terms: Value) -> Match:
 def load(field: RegisterField | str, value: int | str) -> SetField:
     """Write a constant into a register field or, by its OXM name, into a packet field."""
     if isinstance(field, RegisterField):
-        return SetField(FIELDS[f"reg{field.register}"], _shifted(field, value), field.mask)
+        return SetField(FIELDS[field.oxm], _shifted(field, value), field.mask)
     return SetField(FIELDS[field], parse_value(FIELDS[field], value))
 
 
@@ -123,7 +123,7 @@ def dec_ttl() -> DecNwTtl:
 
 def check_size(mtu: int, into: RegisterField) -> CheckPktLarger:
     """Note in a register field of one bit whether the IP packet is larger than ``mtu`` bytes."""
-    return CheckPktLarger(mtu + _ETHERNET, FIELDS[f"reg{into.register}"], into.start)
+    return CheckPktLarger(mtu + _ETHERNET, FIELDS[into.oxm], into.start)
 
 
 def pop_vlan() -> PopVlan:
@@ -160,7 +160,7 @@ def learned_output(source: RegisterField | str) -> LearnSpec:
 def _place(field: RegisterField | str) -> tuple[Field, int, int]:
     """OXM field, first bit and width."""
     if isinstance(field, RegisterField):
-        return FIELDS[f"reg{field.register}"], field.start, field.width
+        return FIELDS[field.oxm], field.start, field.width
     if field == "in_port":
         return FIELDS["in_port"], 0, 16  # Open vSwitch's ports have 16 bits, also where OpenFlow writes 32
     return FIELDS[field], 0, FIELDS[field].bits

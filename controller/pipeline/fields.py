@@ -12,7 +12,8 @@ from enum import IntEnum
 
 @dataclass(frozen=True, slots=True)
 class RegisterField:
-    """``width`` bits of register ``register`` (``regN``), from bit ``start`` upwards."""
+    """``width`` bits of register ``register`` (``regN``), from bit ``start`` upwards; or all of that and the three
+    behind it (``xxregN``)."""
 
     name: str
     register: int
@@ -21,8 +22,13 @@ class RegisterField:
     about: str
 
     @property
+    def oxm(self) -> str:
+        """The OXM name of its register."""
+        return f"reg{self.register}" if self.width <= 32 else f"xxreg{self.register // 4}"
+
+    @property
     def mask(self) -> int:
-        """The field's bits within its 32-bit register."""
+        """The field's bits within its register."""
         return ((1 << self.width) - 1) << self.start
 
 
@@ -50,6 +56,7 @@ OUT = RegisterField("out", 2, 0, 16, "the OpenFlow port to leave by; 0 while it 
 PEER = RegisterField("peer", 3, 0, 16, "the host to reach through a tunnel, or that a tunnel comes from, by its number")
 
 NEXT_HOP = RegisterField("next_hop", 4, 0, 32, "IPv4 address outside to which the packet goes next")
+NEXT_HOP6 = RegisterField("next_hop6", 8, 0, 128, "IPv6 address outside to which the packet goes next")
 
 TUNNEL_KEY_BITS = SEGMENT.width + ISOLATED.width
 MAX_SEGMENT = (1 << SEGMENT.width) - 1
@@ -70,5 +77,6 @@ REGISTER_FIELDS: Mapping[str, RegisterField] = {
         OUT,
         PEER,
         NEXT_HOP,
+        NEXT_HOP6,
     )
 }

@@ -11,6 +11,7 @@ from controller.views import Subnet
 IPV4, IPV6 = 0x0800, 0x86DD  # IEEE 802 numbers (IANA), "ethertype"
 ETHERTYPES = (IPV4, IPV6)
 LINK_LOCAL = IPv6Network("fe80::/10")  # RFC 4291, 2.5.6: no router forwards it
+MULTICAST6 = IPv6Network("ff00::/8")  # RFC 4291, 2.7
 
 
 def packets(end: Literal["src", "dst"], whom: str | Subnet) -> dict[str, Value]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from controller.openflow.names import Names
 from controller.openflow.oxm import Field
-from controller.pipeline.fields import NEXT_HOP, OUT, REGISTER_FIELDS, RegisterField
+from controller.pipeline.fields import NEXT_HOP, NEXT_HOP6, OUT, REGISTER_FIELDS, RegisterField
 
 
 class PipelineNames(Names):
@@ -55,6 +55,8 @@ class PipelineNames(Names):
         value = (register & field.mask) >> field.start
         if field is NEXT_HOP:
             return str(IPv4Address(value))
+        if field is NEXT_HOP6:
+            return str(IPv6Address(value))
         return self.port(value) if field is OUT and value else str(value)
 
 
@@ -64,4 +66,4 @@ def _fields_in(field: Field) -> list[RegisterField]:
 
 _BY_REGISTER: dict[str, list[RegisterField]] = {}
 for _field in REGISTER_FIELDS.values():
-    _BY_REGISTER.setdefault(f"reg{_field.register}", []).append(_field)
+    _BY_REGISTER.setdefault(_field.oxm, []).append(_field)

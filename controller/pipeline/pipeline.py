@@ -160,7 +160,7 @@ class Pipeline:
             raise PipelineError(f"cookie {action.cookie:#x} is not one of learned flows", where=table.name)
         result = None
         if action.result is not None:
-            result = FIELDS[f"reg{action.result.register}"], action.result.start
+            result = FIELDS[action.result.oxm], action.result.start
         return Learn(
             self.resolve(table, action.table), action.specs, priority=action.priority, hard_timeout=action.hard_timeout,
             cookie=action.cookie, flags=action.flags, limit=action.limit, result=result)  # fmt: skip

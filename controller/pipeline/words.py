@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from controller.openflow.actions import (
     NO_BUFFER,
@@ -27,6 +27,7 @@ from controller.openflow.oxm import FIELDS, Field
 from controller.pipeline.fields import (
     ISOLATED,
     NEXT_HOP,
+    NEXT_HOP6,
     OUT,
     PEER,
     PRIVATE,
@@ -50,6 +51,7 @@ _ETHERTYPES = {
     0x8100: "a second VLAN tag",
 }
 _VLAN = FIELDS["vlan_vid"]
+_REGISTERS = ("reg", "xxreg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +106,15 @@ class Words:
                 return self.names.port(value)
             case NEXT_HOP.name:
                 return str(IPv4Address(value))
+            case NEXT_HOP6.name:
+                return str(IPv6Address(value))
             case SOURCE.name:
                 return f"{value} ({_SOURCES.get(value, 'unknown')})"
         return str(value)
 
     def _term(self, fld: Field, value: int, mask: int | None) -> Iterator[str]:
         full = fld.full if mask is None else mask
-        if fld.name.startswith("reg"):
+        if fld.name.startswith(_REGISTERS):
             yield from self._registers(fld, value, full)
         elif fld.name == "in_port":
             yield f"that come in by {self.names.port(value)}"
@@ -126,7 +130,7 @@ class Words:
 
     def _registers(self, fld: Field, value: int, mask: int) -> Iterator[str]:
         for register in REGISTER_FIELDS.values():
-            if f"reg{register.register}" != fld.name or register.mask & mask != register.mask:
+            if register.oxm != fld.name or register.mask & mask != register.mask:
                 continue
             number = (value & register.mask) >> register.start
             match register.name:
@@ -172,7 +176,7 @@ class Words:
                 yield "takes the tag off"
             case SetField(field=fld, value=value) if fld is _VLAN and value & _VLAN_PRESENT:
                 yield f"writes VLAN {value & 0xFFF} into the tag"
-            case SetField(field=fld, value=value, mask=mask) if fld.name.startswith("reg"):
+            case SetField(field=fld, value=value, mask=mask) if fld.name.startswith(_REGISTERS):
                 known = list(_written(fld, value, fld.full if mask is None else mask))
                 if not known:
                     yield f"does {action.text(self.names)}"
@@ -189,7 +193,7 @@ class Words:
 
 def _written(fld: Field, value: int, mask: int) -> Iterator[tuple[RegisterField, int]]:
     """Register fields that a load into a register writes, when it writes nothing else."""
-    found = [r for r in REGISTER_FIELDS.values() if f"reg{r.register}" == fld.name and r.mask & mask == r.mask]
+    found = [r for r in REGISTER_FIELDS.values() if r.oxm == fld.name and r.mask & mask == r.mask]
     if sum(register.mask for register in found) == mask:
         yield from ((register, (value & register.mask) >> register.start) for register in found)
 

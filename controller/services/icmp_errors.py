@@ -114,7 +114,10 @@ class IcmpErrors:
 
     def _tell_outside(self, host: str, packet_in: PacketIn, about: Quoted, outside: ExternalView, mtu: int) -> None:
         """To the machine that handed the packet to the host. Raises OpenFlowError, PacketError."""
-        frame = encode(about, outside.mac, outside.address, Why.TOO_BIG, mtu)
+        own = next((way.address for way in outside.ways if way.version == about.source.version), None)
+        if own is None:
+            raise PacketError(f"no address by which {about.source} could be told")
+        frame = encode(about, outside.mac, own, Why.TOO_BIG, mtu)
         tracked = packet_in.fields().get("ct_state", 0) & _TRACKED
         way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(RESOLVED, 1)]
         table = self._ways.translate if tracked else self._ways.hop

@@ -1,7 +1,7 @@
 """Next hops outside: who is asked for, what waits for the answer, and whether each host's gateway answers.
 
-Where a machine is the switch learns by itself; here is only asked. A gateway is asked again and again, so that it is
-known before it is needed, and so that it is told when it is silent.
+Where a machine is the switch learns by itself; here is only asked, by ARP or ND. A gateway is asked again and again, so
+that it is known before it is needed, and so that it is told when it is silent.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from controller.errors import OpenFlowError, PacketError
 from controller.openflow.actions import Action, Resubmit, encode_actions
 from controller.openflow.decode import PacketIn
 from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
-from controller.pipeline.fields import NEXT_HOP, SEGMENT, SOURCE, Source
-from controller.services import arp
+from controller.pipeline.fields import NEXT_HOP, NEXT_HOP6, SEGMENT, SOURCE, Source
+from controller.services import arp, nd
 from controller.views import ExternalView
 
 log = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ class NextHops:
         self._hop = hop
         self._send = send
         self._asked: dict[str, dict[str, _Asked]] = {}
-        self._heard: dict[str, tuple[str, float]] = {}  # by host: its gateway's address, and when it was heard last
-        self._due: dict[str, float] = {}
-        self._since: dict[str, float] = {}
+        self._heard: dict[tuple[str, str], float] = {}  # by host and its gateway: when that was heard last,
+        self._due: dict[tuple[str, str], float] = {}  # when it is asked again,
+        self._since: dict[tuple[str, str], float] = {}  # and since when it is the gateway
 
     async def run(self) -> None:
         """Ask gateways, ask again for others, forget. Until it is cancelled."""
@@ -71,13 +71,12 @@ class NextHops:
         """A packet whose next hop the host's switch does not know."""
         now = asyncio.get_running_loop().time()
         try:
-            number = packet.fields().get(f"reg{NEXT_HOP.register}", 0)
+            target = _next_hop(packet)
         except OpenFlowError as error:
             log.debug("%s: %s", host, error)
             return
         outside = dict(self._outsides()).get(host)
         asked = self._asked.setdefault(host, {})
-        target = str(IPv4Address(number))
         if outside is None or (target not in asked and len(asked) >= _MOST_ASKED):
             return
         each = asked.setdefault(target, _Asked(now))
@@ -86,42 +85,46 @@ class NextHops:
             self._ask(host, outside, target, now)
 
     def told(self, host: str, packet: PacketIn) -> None:
-        """ARP that somebody outside sent to the host's external address; the switch has learned from it."""
+        """ARP or ND that somebody outside sent to the host's external address; the switch has learned from it."""
         try:
-            said = arp.decode(packet.data)
+            said = nd.decode(packet.data) if nd.is_advertisement(packet.data) else arp.decode(packet.data)
         except PacketError as error:
             log.debug("%s: %s", host, error)
             return
         outside = dict(self._outsides()).get(host)
-        if outside is not None and said.address == outside.gateway:
-            self._heard[host] = (said.address, asyncio.get_running_loop().time())
+        if outside is not None and said.address in {way.gateway for way in outside.ways}:
+            self._heard[host, said.address] = asyncio.get_running_loop().time()
+        field = NEXT_HOP6 if ":" in said.address else NEXT_HOP
         for waiting in self._asked.get(host, {}).pop(said.address, _Asked(0.0)).packets:
-            registers: list[Action] = [load(SOURCE, Source.VNIC), load(NEXT_HOP, int(IPv4Address(said.address)))]
+            registers: list[Action] = [load(SOURCE, Source.VNIC), load(field, int(ip_address(said.address)))]
             if outside is not None:
                 registers.append(load(SEGMENT, outside.segment))
             self._send(host, packet_out(waiting.data, encode_actions([*registers, Resubmit(self._hop)])))
 
     def silent(self, host: str) -> str:
         """Why guests of the host cannot reach the outside, as far as that is known; empty when they can."""
-        outside = dict(self._outsides()).get(host)
-        if outside is None or host not in self._since:
-            return ""
-        now = asyncio.get_running_loop().time()
-        heard, at = self._heard.get(host, ("", 0.0))
-        since = at if heard == outside.gateway else self._since[host]
-        if now - since < SILENT_SECONDS:
-            return ""
-        return f"the gateway {outside.gateway} has not answered ARP for {now - since:.0f} s"
+        outside, now = dict(self._outsides()).get(host), asyncio.get_running_loop().time()
+        for way in outside.ways if outside is not None else ():
+            key = host, way.gateway
+            quiet = now - self._heard.get(key, self._since.get(key, now))
+            if quiet >= SILENT_SECONDS:
+                how = "ND" if way.version == 6 else "ARP"
+                return f"the gateway {way.gateway} has not answered {how} for {quiet:.0f} s"
+        return ""
 
     def _tick(self, now: float) -> None:
         outsides: Mapping[str, ExternalView] = dict(self._outsides())
-        for known in (self._asked, self._heard, self._due, self._since):
-            for host in known.keys() - outsides.keys():
-                del known[host]
+        for host in self._asked.keys() - outsides.keys():
+            del self._asked[host]
+        gateways = {(host, way.gateway) for host, outside in outsides.items() for way in outside.ways}
+        for known in (self._heard, self._due, self._since):
+            for gone in known.keys() - gateways:
+                del known[gone]
+        for host, gateway in gateways:
+            self._since.setdefault((host, gateway), now)
+            if self._due.get((host, gateway), now) <= now and self._ask(host, outsides[host], gateway, now):
+                self._due[host, gateway] = now + ASK_SECONDS
         for host, outside in outsides.items():
-            self._since.setdefault(host, now)
-            if self._due.get(host, now) <= now and self._ask(host, outside, outside.gateway, now):
-                self._due[host] = now + ASK_SECONDS
             asked = self._asked.get(host, {})
             for target in [t for t, each in asked.items() if now - each.since > _GIVE_UP_SECONDS]:
                 del asked[target]
@@ -133,6 +136,18 @@ class NextHops:
         """Whether the host could be told to ask."""
         if (each := self._asked.get(host, {}).get(target)) is not None:
             each.last = now
+        own = next((way.address for way in outside.ways if (way.version == 6) == (":" in target)), None)
+        if own is None:
+            return False
+        frame = (nd if ":" in target else arp).request(outside.mac, own, target)
         way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.SWITCH), Resubmit(self._forward)]
-        frame = arp.request(outside.mac, outside.address, target)
         return self._send(host, packet_out(frame, encode_actions(way)))
+
+
+def _next_hop(packet: PacketIn) -> str:
+    """Raises OpenFlowError."""
+    registers = packet.fields()
+    if packet.data[12:14] == nd.ETHERTYPE.to_bytes(2, "big"):
+        words = [registers.get(f"reg{NEXT_HOP6.register + number}", 0) for number in range(4)]
+        return str(IPv6Address(b"".join(word.to_bytes(4, "big") for word in words)))
+    return str(IPv4Address(registers.get(NEXT_HOP.oxm, 0)))

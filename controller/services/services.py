@@ -10,7 +10,7 @@ from controller.desired import Desired
 from controller.engine import Engine
 from controller.openflow.decode import PacketIn
 from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN, ICMP_ERROR, NAT_OUT, OVERSIZED
-from controller.services import arp, datagrams, dns_message
+from controller.services import arp, datagrams, dns_message, nd
 from controller.services.dhcp_service import DhcpService, lasting
 from controller.services.dns_service import DnsService
 from controller.services.icmp_errors import IcmpErrors, Ways
@@ -77,7 +77,7 @@ class Services:
             await self._store.commit(forgotten)
 
     def _asked_gateway(self, host: str, packet: PacketIn) -> None:
-        if packet.data[12:14] == arp.ETHERTYPE.to_bytes(2, "big"):
+        if packet.data[12:14] == arp.ETHERTYPE.to_bytes(2, "big") or nd.is_advertisement(packet.data):
             self.next_hops.told(host, packet)
         elif datagrams.destination_port(packet.data) == dns_message.PORT:
             self._dns.take(host, packet)

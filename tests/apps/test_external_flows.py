@@ -14,6 +14,18 @@ def test_a_wire_of_its_own() -> None:
     check("external_own_wire", "external", fleet.port("a", "kvm1", "web", addresses=("10.0.0.5",)))
 
 
+def test_ipv6_on_a_wire_with_guests() -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1")
+    ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1", "mtu": 1400}
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:00:0b", **ipv6)
+    fleet.network("lan", "bridge", physical_network="phys1")
+    fleet.network("web", "nat", subnets=["fd01::/64"], gateway_mac="02:f5:00:00:00:01")
+    fleet.network("api", "route", subnets=["2001:db8:1::/64"], gateway_mac="02:f5:00:00:00:02")
+    fleet.port("a", "kvm1", "web", addresses=("fd01::5",)).port("b", "kvm1", "api", addresses=("2001:db8:1::5",))
+    for app in ("external", "nat", "routing", "mtu"):
+        check(f"ipv6_outside_{app}", app, fleet)
+
+
 def test_a_wire_with_guests_who_are_neither_a_host_nor_its_router() -> None:
     fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").host("kvm2", "192.0.2.2", "phys1")
     for number, name in enumerate(("kvm1", "kvm2")):

@@ -17,7 +17,7 @@ from labkit.run import run
 pytestmark = pytest.mark.lab
 HOSTS = 2
 
-FAR = "198.51.100.7"
+FAR, FAR6 = "198.51.100.7", "2001:db8:ffff::7"
 MODES = {"inner": "isolated", "shop": "nat", "web": "nat", "api": "route", "db": "route", "lab": "open"}
 SUBNETS = {name: f"10.{80 + number}.0" for number, name in enumerate(MODES)}
 SUBNETS6 = {name: f"fd00:{80 + number}::" for number, name in enumerate(MODES)}  # of 112 bits: no SLAAC
@@ -85,10 +85,13 @@ def guests(fleet: Fleet) -> dict[str, LightGuest]:
     """Two guests of each network, one a host; the outside machine has the return routes that the networks' status
     names."""
     outside(
-        fleet, f"ip addr add 203.0.113.1/24 dev eth0; ip addr add {FAR}/32 dev lo; sysctl -qw net.ipv4.ip_forward=0"
+        fleet,
+        f"ip addr add 203.0.113.1/24 dev eth0; ip addr add {FAR}/32 dev lo; sysctl -qw net.ipv4.ip_forward=0;"
+        f"ip addr add 2001:db8:1::1/64 dev eth0 nodad; ip addr add {FAR6}/128 dev lo",
     )
     for number in (1, 2):
         external = {"uplink": "physnet1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1"}
+        external |= {"address6": f"2001:db8:1::1{number}/64", "gateway6": "2001:db8:1::1"}
         fleet.client.post("/apply", [{**fleet.host_document(f"h{number}"), "external": external}], wait=30.0)
     networks = [
         {"kind": "Network", "name": n, "mode": m, "subnets": [f"{SUBNETS[n]}.0/24", f"{SUBNETS6[n]}/112"]}
@@ -122,14 +125,15 @@ def guests(fleet: Fleet) -> dict[str, LightGuest]:
 
 def test_every_pair_of_modes(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
     for name in ("web1", "api2"):
-        eventually(f"{name} reaches the outside", lambda name=name: pings(guests[name], FAR, tries=1))
+        for far in (FAR, FAR6):
+            eventually(f"{name} reaches {far}", lambda name=name, far=far: pings(guests[name], far, tries=1))
     with ThreadPoolExecutor(4) as pool:
-        everywhere = [*map(address, PLACES), *map(address6, PLACES), FAR]
+        everywhere = [*map(address, PLACES), *map(address6, PLACES), FAR, FAR6]
         heard = dict(zip(guests, pool.map(lambda guest: answered(guest, everywhere), guests.values()), strict=True))
     for name, guest in guests.items():
         mode = MODES[PLACES[name][1]]
         expected = {one(other) for other in PLACES if reaches(name, other) for one in (address, address6)}
-        expected |= {FAR} if PROMISED[mode, OUTSIDE] else set()
+        expected |= {FAR, FAR6} if PROMISED[mode, OUTSIDE] else set()
         late = {each for each in expected - heard[name] if pings(guest, each)}  # a loaded machine may lose the first
         assert heard[name] | late == expected, f"{name}, {mode}"
 
@@ -138,8 +142,9 @@ def test_the_outside_reaches_routed_guests_on_every_host_and_no_others(
     fleet: Fleet, guests: dict[str, LightGuest]
 ) -> None:
     for name, (_, network) in PLACES.items():
-        code, said = outside(fleet, f"for n in 1 2 3 4; do ping -n -c1 -W1 {address(name)} && exit 0; done; exit 1")
-        assert (code == 0) == PROMISED[OUTSIDE, MODES[network]], f"{name}: {said}"
+        for to in (address(name), address6(name)):
+            code, said = outside(fleet, f"for n in 1 2 3 4; do ping -n -c1 -W1 {to} && exit 0; done; exit 1")
+            assert (code == 0) == PROMISED[OUTSIDE, MODES[network]], f"{name}: {said}"
 
 
 HEARD = """\
@@ -205,17 +210,18 @@ def test_forwards_let_in_nobody_but_the_outside(fleet: Fleet, guests: dict[str, 
 
 SERVER = """\
 import socket
-with socket.create_server(("203.0.113.1", 7070)) as server:
+with socket.create_server(("::", 7070), family=socket.AF_INET6, dualstack_ipv6=True) as server:
     print("ready", flush=True)
-    for _ in range(4):
-        connection, (peer, _) = server.accept()
-        connection.sendall(peer.encode())
+    while True:
+        connection, (peer, *_) = server.accept()
+        connection.sendall(peer.removeprefix("::ffff:").encode())
         connection.close()
 """
 CLIENT = """\
 import socket
-with socket.create_connection(("203.0.113.1", 7070), 10) as connection:
-    print(connection.recv(100).decode())
+for server in ("203.0.113.1", "2001:db8:1::1"):
+    with socket.create_connection((server, 7070), 10) as connection:
+        print(connection.recv(100).decode())
 """
 
 
@@ -226,10 +232,12 @@ def test_only_nat_guests_are_seen_as_their_host(fleet: Fleet, guests: dict[str, 
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
             who = ("api1", "lab2", "web1", "web2")
-            seen = {name: guests[name].run([sys.executable, "-c", CLIENT])[1].strip() for name in who}
+            seen = {name: guests[name].run([sys.executable, "-c", CLIENT])[1].split() for name in who}
         finally:
             server.kill()
-    assert seen == {"api1": address("api1"), "lab2": address("lab2"), "web1": "203.0.113.11", "web2": "203.0.113.12"}
+    routed = {name: [address(name), address6(name)] for name in ("api1", "lab2")}
+    hosts = {f"web{number}": [f"203.0.113.1{number}", f"2001:db8:1::1{number}"] for number in (1, 2)}
+    assert seen == routed | hosts
 
 
 def test_who_cannot_be_routed_is_told_why(guests: dict[str, LightGuest]) -> None:
@@ -252,25 +260,27 @@ def test_who_cannot_be_routed_is_told_why(guests: dict[str, LightGuest]) -> None
 
 def test_what_is_too_big_for_where_it_goes_is_told_of(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
     """Networks carry 1450 bytes, vNICs and the wire outside 1500."""
-    fits, too_big = 1450 - 28, 1500 - 28
-    words = f"ping -n -c3 -i0.3 -W1 -M do -s {too_big}"
+    ping, told = "ping -n -c3 -i0.3 -W1", ("mtu = 1450", "mtu=1450")
+    headers = {address: 20 + 8, address6: 40 + 8}
     for name, other in (("api1", "lab2"), ("web1", "api1"), ("lab1", "db2")):
-        said = guests[name].run(f"{words} {address6(other)}")[1]  # 20 bytes more than the next
-        assert "Packet too big: mtu=1450" in said or "mtu: 1450" in said or "mtu=1450" in said, said
-        code, said = guests[name].run(f"{words} {address(other)}")
-        assert code != 0
-        assert f"From {SUBNETS[PLACES[name][1]]}.1 " in said, said
-        assert "Frag needed and DF set (mtu = 1450)" in said or "mtu=1450" in said, said
-        assert guests[name].run(f"ping -n -c3 -i0.3 -W1 -M do -s {fits} {address(other)}")[0] == 0
+        # As if it had not been told the network's MTU.
+        guests[name].run("sysctl -qw net.ipv6.conf.eth0.accept_ra_mtu=0 net.ipv6.conf.eth0.mtu=1500")
+        for way, size in headers.items():
+            said = guests[name].run(f"{ping} -M do -s {1500 - size} {way(other)}")[1]
+            gateway = f"{SUBNETS6[PLACES[name][1]]}1" if way is address6 else f"{SUBNETS[PLACES[name][1]]}.1"
+            assert f"From {gateway} " in said, said
+            assert any(words in said for words in told), said
+            assert guests[name].run(f"{ping} -M do -s {1450 - size} {way(other)}")[0] == 0
         # Linux sends in fragments what may be fragmented, once it knows.
-        code, said = guests[name].run(f"ping -n -c3 -i0.3 -W1 -M dont -s {too_big} {address(other)}")
+        code, said = guests[name].run(f"{ping} -M dont -s {1500 - 28} {address(other)}")
         assert code == 0, said
-    for name in ("api1", "lab2"):  # of two ways the outside takes the one by host h1
-        code, said = outside(fleet, f"{words} {address(name)}")
-        assert "From 203.0.113.11 " in said, said
-        assert "mtu = 1450" in said or "mtu=1450" in said, said
-        assert outside(fleet, f"ping -n -c3 -i0.3 -W1 -M do -s {fits} {address(name)}")[0] == 0
-    code, said = guests["api1"].run(f"ping -n -c3 -i0.3 -W1 -M do -s {too_big} {FAR}")
+    for way, size in headers.items():
+        for name in ("api1", "lab2"):
+            code, said = outside(fleet, f"{ping} -M do -s {1500 - size} {way(name)}")
+            assert any(f"From {each}" in said for each in ("203.0.113.1", "2001:db8:1::1")), said
+            assert any(words in said for words in told), said
+            assert outside(fleet, f"{ping} -M do -s {1450 - size} {way(name)}")[0] == 0
+    code, said = guests["api1"].run(f"{ping} -M do -s {1500 - 28} {FAR}")
     assert code == 0, said
 
 
@@ -335,6 +345,8 @@ def test_networks_reach_each_other_without_a_controller(fleet: Fleet, guests: di
         for other in ("api1", "api2", "lab2"):
             assert pings(guests["web1"], address(other))
         assert pings(guests["db2"], FAR)
+        assert pings(guests["web1"], FAR6)
+        assert pings(guests["db2"], FAR6)
         assert silent(guests["db2"], address("web1"))
     finally:
         fleet.controller.start()

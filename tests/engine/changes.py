@@ -44,6 +44,9 @@ def hosts(number: int) -> st.SearchStrategy[HostSpec]:
         if uplinks and vlan is not None:
             address = f"203.0.113.{number + 11}/24"
             external = External(uplink=uplinks[-1], vlan=vlan or None, address=address, gateway="203.0.113.1")
+            if vlan == 20:
+                ipv6 = {"address6": f"2001:db8::{number + 11}/64", "gateway6": "2001:db8::1", "mtu": 1400}
+                external = external.model_copy(update=ipv6)
         return HostSpec(ovsdb="unix:/db", tunnel_ip=ip, tunnel=tunnel, uplinks=named, external=external)
 
     own = [f"192.0.2.{number + 1}", f"192.0.2.{number + 101}", f"fd00:1::{number + 1}"]

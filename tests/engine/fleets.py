@@ -86,10 +86,12 @@ class FleetRows:
         """A guest more, on the first host, which reaches the outside by that host's address, and is reached there."""
         host = next(iter(self.hosts))
         self.put("Host", host, self.hosts[host].model_copy(update={"uplinks": {"phys9": Uplink(interface="eth9")}}))
-        self.outside(host, "phys9", "203.0.113.11").network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={})
+        ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
+        self.outside(host, "phys9", "203.0.113.11", **ipv6)
+        self.network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={})
         self.forward("natted", "nat", {"port": "8080-8083"}, {"vnic": "natted", "port": "80-83"})
         self.forward("natted-calls", "nat", {"port": "5000-5009", "protocol": "udp"}, {"address": "10.9.0.5"})
-        return self.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5",))
+        return self.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5", "fd09::5"))
 
     def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:
         self.put("Network", name, NetworkSpec.model_validate({"mode": mode, **fields}))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fleets import FleetRows
-from frames import STRANGERS, arp, ip, rarp, solicitation
+from frames import STRANGERS, advertisement, arp, ip, ipv6, rarp, solicitation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import BROADCAST, mac_of
@@ -186,6 +186,28 @@ def test_a_routed_packet_gets_where_it_fits(mtu: int, wire: int, size: int) -> N
     inwards = replace(ip(STRANGERS[0], host, sender="198.51.100.7", to="10.2.0.5", nw_ttl=64), size=size + 14)
     assert places(world.from_outside("phys1", inwards)) == ([("kvm2", 2)] if size <= mtu else [])
     assert punted(world, sent("198.51.100.7")) == ("next_hop_known" if size <= wire else "oversized")
+
+
+def test_ipv6_goes_to_the_router_outside_once_that_has_said_where_it_is() -> None:
+    gateway, host, router = "02:f5:00:00:00:01", "02:f5:00:00:01:00", STRANGERS[0]
+    fleet = FleetRows().host("kvm1", None, "phys1").network("api", "route", subnets=["fd01::/64"], gateway_mac=gateway)
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac=host, address6="2001:db8::11/64", gateway6="fe80::1")
+    fleet.port("a", "kvm1", "api", ofport=1, addresses=("fd01::5",))
+    world, own = built(fleet), mac_of(fleet.ports["a"])
+    going = ipv6(own, number("eth_dst", gateway), sender="fd01::5", to="2001:db8:ffff::7", nw_ttl=64)
+    assert world.from_vnic("kvm1", 1, going) == []
+    said = advertisement(router, "fe80::1", "fe80::1").changed(
+        eth_dst=number("eth_dst", host), ipv6_dst=number("ipv6_dst", "2001:db8::11"), nw_ttl=255
+    )
+    assert world.from_outside("phys1", said.changed(nw_ttl=64)) == []
+    assert world.from_outside("phys1", said.changed(ipv6_nd_tll=0)) == []
+    assert world.from_vnic("kvm1", 1, going) == []
+    assert world.from_outside("phys1", said) == []
+    [left] = world.from_vnic("kvm1", 1, going)
+    assert left == Delivery("phys1", going.changed(eth_src=number("eth_src", host), eth_dst=router, nw_ttl=63))
+    asked = solicitation(router, "2001:db8::1", "2001:db8::11").changed(nw_ttl=255)
+    answers = [each.frame for each in world.from_outside("phys1", asked)]
+    assert [(each["icmpv6_type"], each["ipv6_nd_tll"]) for each in answers] == [(136, number("eth_src", host))]
 
 
 def test_nobody_is_the_gateway_whatever_its_filters() -> None:

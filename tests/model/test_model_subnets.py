@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from controller.model.host import HostSpec
+from controller.model.host import External, HostSpec
 from controller.model.kinds import Fleet
 from controller.model.network import NetworkSpec, network_gateway_mac, return_routes
 
@@ -140,16 +140,62 @@ def test_the_physical_networks_routers_are_told_the_ways_to_routed_guests() -> N
     hosts = {
         name: HostSpec.model_validate({
             "ovsdb": f"unix:/{name}", "uplinks": {"p": {"interface": "e0"}},
-            "external": {"uplink": "p", "address": f"{address}/24", "gateway": "203.0.113.1"},
+            "external": {"uplink": "p", "address": f"{address}/24", "gateway": "203.0.113.1", **ipv6},
         })
-        for name, address in (("b", "203.0.113.12"), ("a", "203.0.113.11"))
+        for name, address, ipv6 in (
+            ("b", "203.0.113.12", {}),
+            ("a", "203.0.113.11", {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}),
+        )
     }  # fmt: skip
     hosts["c"] = HostSpec(ovsdb="unix:/c")
     subnets = ["10.0.0.0/24", "fd00::/64"]
     assert return_routes(network(mode="route", subnets=subnets), hosts) == [
-        "10.0.0.0/24 via 203.0.113.11", "10.0.0.0/24 via 203.0.113.12",
+        "10.0.0.0/24 via 203.0.113.11", "10.0.0.0/24 via 203.0.113.12", "fd00::/64 via 2001:db8::11",
     ]  # fmt: skip
     assert return_routes(network(mode="nat", subnets=subnets), hosts) == []
+
+
+OUTSIDE = {"uplink": "p", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
+IPV6 = {"address6": "2001:db8::11/64", "gateway6": "2001:db8::1"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"gateway6": None}, "has address6 without gateway6; add gateway6"),
+        ({"address6": None}, "has gateway6 without address6; add address6"),
+        ({"address6": "2001:db8::11"}, "no address of a machine with its prefix length; write 2001:db8::11/64"),
+        ({"address6": "2001:db8::/64"}, "is all routers' address"),
+        ({"address6": "fe80::11/64"}, "no address of a machine"),
+        ({"address6": "ff02::11/64"}, "no address of a machine"),
+        ({"address6": "203.0.113.11/24"}, "no address of a machine"),
+        ({"gateway6": "2001:db8:1::1"}, "no other machine of 2001:db8::/64"),
+        ({"gateway6": "2001:db8::11"}, "no other machine of 2001:db8::/64"),
+        ({"gateway6": "203.0.113.1"}, "no other machine of 2001:db8::/64"),
+        ({"mtu": 1279}, "has address6 and mtu 1279; IPv6 needs 1280 or more"),
+    ],
+)
+def test_external_addresses_of_ipv6_that_are_refused(fields: dict[str, Any], said: str) -> None:
+    assert External.model_validate({**OUTSIDE, **IPV6}).ips == ("203.0.113.11", "2001:db8::11")
+    with pytest.raises(ValidationError) as refused:
+        External.model_validate({**OUTSIDE, **IPV6, **fields})
+    assert said in str(refused.value)
+
+
+def test_external_addresses_of_ipv6_are_one_hosts_each_and_no_networks() -> None:
+    def host(number: int, address6: str) -> HostSpec:
+        outside = {**OUTSIDE, **IPV6, "address": f"203.0.113.{number}/24", "address6": address6}
+        uplinks = {"p": {"interface": "e0"}}
+        return HostSpec.model_validate({"ovsdb": f"unix:/{number}", "uplinks": uplinks, "external": outside})
+
+    fleet = Fleet(
+        hosts={"a": host(11, "2001:db8::11/64"), "b": host(12, "2001:db8::11/64"), "c": host(13, "2001:db8::13/64")},
+        networks={"web": network(mode="route", subnets=["2001:db8::/48"])},
+    )
+    assert [f"{problem.where} {problem.what}" for problem in fleet.problems()] == [
+        "Host b: external.address6 2001:db8::11 is Host a's already",
+        "Network web: subnets 2001:db8::/48 overlaps 2001:db8::/64, outside of Host a",
+    ]
 
 
 @pytest.mark.parametrize("mode", ["nat", "route", "open"])

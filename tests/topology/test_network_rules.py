@@ -70,6 +70,8 @@ def document(path: str, value: str = "7") -> str:
         at.attrib |= {"portgroup": {"name": "web"}, "ip": {"address": "10.1.0.1", "prefix": "24"}}.get(step, {})
     if attribute:
         at.set(attribute, value)
+    if "forward" in steps and RULES[path].verdict == "ignored":  # what is routed needs a subnet
+        SubElement(root, "ip", address="10.1.0.1", prefix="24")
     return tostring(root, encoding="unicode")
 
 
