@@ -26,7 +26,8 @@ MOST_FLOWS = 10_000_000
 _VLAN_PRESENT = 0x1000  # OpenFlow 1.5.1, 7.2.3.8: OFPVID_PRESENT
 _TAG, _TAG_BYTES = 0x8100, 4
 _IN_PORT, _LOCAL = 0xFFFFFFF8, 0xFFFFFFFE
-_SWITCHS_OWN = ("reg", "xxreg", "tun", "in_port", "metadata", "pkt_mark")
+_WIDE = "xxreg"  # four registers as one (ovs-fields(7))
+_SWITCHS_OWN = ("reg", "tun", "in_port", "metadata", "pkt_mark")
 _UNTRACKED = ("ct_",)  # all zero while a packet was not sent through the connection tracker
 _OTHER_OPTION = {1: "ipv6_nd_sll", 2: "ipv6_nd_tll"}
 
@@ -163,6 +164,12 @@ class Tables:
         return self._groups[group_id]
 
 
+def _words(name: str) -> list[tuple[str, int]]:
+    """The registers that xxregN is made of, each with how far to the left it stands."""
+    first = 4 * int(name.removeprefix(_WIDE))
+    return [(f"reg{first + number}", 96 - 32 * number) for number in range(4)]
+
+
 class _UnmodelledError(Exception):
     """Ends a walk; it never leaves ``Tables.run``."""
 
@@ -178,6 +185,8 @@ class _Packet:
     size: int = 0
 
     def read(self, name: str) -> int | None:
+        if name.startswith(_WIDE):
+            return sum(self.meta.get(part, 0) << shift for part, shift in _words(name))
         if name.startswith(_SWITCHS_OWN):
             return self.meta.get("in_port" if name.startswith("in_port") else name, 0)
         if name == "vlan_vid":
@@ -206,7 +215,9 @@ class _Packet:
         if old is None:
             raise _UnmodelledError(f"writes {name} into a packet that has none")
         new = old & ~mask | value & mask
-        if name.startswith(_SWITCHS_OWN):
+        if name.startswith(_WIDE):
+            self.meta |= {part: new >> shift & 0xFFFFFFFF for part, shift in _words(name)}
+        elif name.startswith(_SWITCHS_OWN):
             self.meta["in_port" if name.startswith("in_port") else name] = new
         elif name == "vlan_vid":
             if not self.tags or not new & _VLAN_PRESENT:

@@ -80,6 +80,8 @@ def walked(vswitch: Vswitch, flows: list[str], groups: tuple[str, ...] = ()) -> 
         ["tcp,tp_dst=0x50/0xfff0,nw_src=10.0.0.0/30 actions=output:2", "priority=3,ct_state=-trk actions=drop"],
         ["table=0,ip,nw_dst=10.0.0.3 actions=output:2"],
         ["ip actions=dec_ttl,resubmit(,1)", "table=1,ip,nw_ttl=63 actions=output:2"],
+        ["actions=set_field:0xfe800000000000070000000000000009->xxreg2,resubmit(,1)",
+         "table=1,reg8=0xfe800000,reg9=7,reg11=9,xxreg2=0xfe800000000000070000000000000009 actions=output:2"],
         ["actions=learn(table=1,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[],output:NXM_OF_IN_PORT[]),goto_table:2",
          "table=2 actions=output:4"],
         ["actions=load:0x10->reg1,learn(table=1,limit=1,result_dst=NXM_NX_REG1[4],NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]),goto_table:2",
