@@ -237,6 +237,12 @@ def _mtus(desired: Desired, agent: HostAgent) -> Iterator[Finding]:
                           f"guests of {_some(larger)} may send {most}",
                           f"on {agent.name}: ip link set {uplink.interface} mtu {most}; or give the Network that mtu",
                           agent.name)  # fmt: skip
+        outside = agent.spec.external
+        if outside is not None and outside.uplink == physical and mtu is not None and outside.mtu > mtu:
+            yield Finding("warning", "mtu", f"Host {agent.name}: external.mtu", f"is {outside.mtu}, and "
+                          f"{uplink.interface} has {mtu}: larger packets of guests vanish there",
+                          f"on {agent.name}: ip link set {uplink.interface} mtu {outside.mtu}; or set external.mtu",
+                          agent.name)  # fmt: skip
 
 
 def _drift(host: str, drifts: Sequence[Event]) -> Finding:

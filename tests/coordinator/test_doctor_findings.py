@@ -136,7 +136,8 @@ def test_an_uplink_that_lets_less_through_than_its_networks_carry(tmp_path: Path
         with vswitch(tmp_path / "kvm1") as server, hosts_thread() as connect, idl_thread() as thread:
             async with coordinated(tmp_path, connect) as fleet:
                 vswitchd = PlugsIn(server, thread)
-                uplink = ", uplinks: {phys1: {interface: ens1}}"
+                outside = "{uplink: phys1, vlan: 9, address: 203.0.113.11/24, gateway: 203.0.113.1}"
+                uplink = f", uplinks: {{phys1: {{interface: ens1}}}}, external: {outside}"
                 lan = "{kind: Network, name: lan, mode: bridge, physical_network: phys1}"
                 applied = await fleet.apply(f"{HOST.format('kvm1', server.remote, uplink)}\n---\n{lan}")
                 fleet.connect("kvm1")
@@ -157,9 +158,11 @@ def test_an_uplink_that_lets_less_through_than_its_networks_carry(tmp_path: Path
                     await until(lambda mtu=mtu: ovsdb.own().mtus.get("ens1") == mtu, "it is seen")
                     assert ("mtu" in await found(fleet)) == wrong
                     if wrong:
-                        [finding] = (await found(fleet))["mtu"]
+                        finding, other = (await found(fleet))["mtu"]
                         assert (finding.place, finding.host) == ("Host kvm1: ens1", "kvm1")
                         assert finding.what == "has an MTU of 1400, and guests of lan may send 1500"
+                        assert (other.place, other.host) == ("Host kvm1: external.mtu", "kvm1")
+                        assert other.what == "is 1500, and ens1 has 1400: larger packets of guests vanish there"
                 await vswitchd.stop()
 
     run(main())

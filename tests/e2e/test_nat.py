@@ -16,8 +16,9 @@ WEB = """\
 kind: Network
 name: web
 mode: nat
-subnets: [10.77.0.0/24]
+subnets: [10.77.0.0/24, "fd77::/64"]
 dhcp: {range: [10.77.0.100, 10.77.0.120]}
+portgroups: {default: {learn_addresses: 1}}
 ---
 kind: Network
 name: shop
@@ -25,7 +26,7 @@ mode: nat
 subnets: [10.78.0.0/24]
 dhcp: {range: [10.78.0.100, 10.78.0.120]}
 """
-FAR = "198.51.100.7"
+FAR, FAR6 = "198.51.100.7", "2001:db8:ffff::7"
 
 
 def outside(fleet: Fleet, command: str) -> tuple[int, str]:
@@ -44,12 +45,15 @@ def addressed(guest: Guest) -> str:
 def nat(fleet: Fleet) -> Fleet:
     """Both hosts with an address outside, and two nat networks."""
     outside(fleet, f"ip addr add 203.0.113.1/24 dev eth0; ip addr add {FAR}/32 dev lo")
+    outside(fleet, f"ip addr add 2001:db8::1/64 dev eth0 nodad; ip addr add {FAR6}/128 dev lo")
     for number, name in enumerate(sorted(fleet.hosts)):
         document = fleet.host_document(name)
         document["external"] = {
             "uplink": "physnet1",
             "address": f"203.0.113.1{number + 1}/24",
             "gateway": "203.0.113.1",
+            "address6": f"2001:db8::1{number + 1}/64",
+            "gateway6": "2001:db8::1",
         }
         fleet.client.post("/apply", [document], wait=30.0)
     fleet.apply(WEB)
@@ -66,6 +70,8 @@ def test_guests_reach_the_outside_as_their_host_and_are_not_reached(nat: Fleet) 
     for guest in (one, two):
         assert pings(guest, FAR)
         assert pings(guest, "203.0.113.1")
+    for guest in (one, two):  # by an address that it made itself, and by the router that it was told of
+        eventually(f"{guest.name} reaches {FAR6}", lambda guest=guest: pings(guest, FAR6, tries=1))
     assert pings(one, there)
     assert not pings(one, elsewhere, tries=2)  # nat networks do not reach each other
     assert pings(other, FAR)
