@@ -285,48 +285,56 @@ def test_what_is_too_big_for_where_it_goes_is_told_of(fleet: Fleet, guests: dict
 
 
 ANSWER = """\
-import socket
-with socket.socket(type=socket.SOCK_DGRAM) as server:
-    server.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
-    server.bind(("203.0.113.1", 7071))
+import socket, sys
+own, headers = sys.argv[1], int(sys.argv[2])
+family, level, discover, mtu = (
+    (socket.AF_INET6, socket.IPPROTO_IPV6, 23, 24) if ":" in own else (socket.AF_INET, socket.IPPROTO_IP, 10, 14)
+)
+with socket.socket(family, socket.SOCK_DGRAM) as server:
+    server.setsockopt(level, discover, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
+    server.bind((own, 7071))
     print("ready", flush=True)
     _, peer = server.recvfrom(100)
     server.connect(peer)
-    size = 1500 - 28
-    while size > 1000:
+    server.settimeout(0.5)
+    size = 1500
+    while True:
         try:
-            server.send(bytes(size))
-            server.settimeout(0.5)
+            server.send(bytes(size - headers))
             server.recv(100)
             break
         except TimeoutError:
             continue
         except OSError as error:
             assert error.errno == 90, error  # EMSGSIZE: the path was said to carry less
-            size = server.getsockopt(socket.IPPROTO_IP, 14) - 28  # IP_MTU
-    print(size + 28, flush=True)
+            size = server.getsockopt(level, mtu)
+    print(size, flush=True)
 """
 ASK = """\
-import socket
-with socket.socket(type=socket.SOCK_DGRAM) as client:
-    client.connect(("203.0.113.1", 7071))
+import socket, sys
+with socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM) as client:
+    client.connect((sys.argv[1], 7071))
     client.settimeout(10)
     client.send(b"ask")
-    print(len(client.recv(2000)) + 28)
+    print(len(client.recv(2000)) + int(sys.argv[2]))
     client.send(b"got it")
 """
 
 
-def test_answers_to_nat_guests_that_are_too_big_are_told_of(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
-    argv = netns.argv_in(fleet.lab.outside, [sys.executable, "-c", ANSWER])
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+@pytest.mark.parametrize(("server", "headers"), [("203.0.113.1", 20 + 8), ("2001:db8:1::1", 40 + 8)])
+def test_answers_to_nat_guests_that_are_too_big_are_told_of(
+    fleet: Fleet, guests: dict[str, LightGuest], server: str, headers: int
+) -> None:
+    words = [server, str(headers)]
+    argv = netns.argv_in(fleet.lab.outside, [sys.executable, "-c", ANSWER, *words])
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as answering:
         try:
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
-            assert guests["web1"].run([sys.executable, "-c", ASK])[1].strip() == "1450"
-            assert server.stdout.readline() == "1450\n"
+            assert answering.stdout is not None
+            assert answering.stdout.readline() == "ready\n"
+            assert guests["web1"].run([sys.executable, "-c", ASK, *words])[1].strip() == "1450"
+            assert answering.stdout.readline() == "1450\n"
         finally:
-            server.kill()
+            answering.kill()
 
 
 def test_what_is_behind_a_guest_is_reached_by_its_route(fleet: Fleet, guests: dict[str, LightGuest]) -> None:

@@ -6,11 +6,17 @@ import socket
 import struct
 
 import pytest
+from fleets import FleetRows
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.errors import PacketError
-from controller.services.icmp_errors import gateway_address
+from controller.fabric import Fabric
+from controller.openflow.actions import Resubmit
+from controller.openflow.decode import PacketIn
+from controller.openflow.oxm import FIELDS
+from controller.pipeline.actions import match
+from controller.services.icmp_errors import IcmpErrors, Ways, gateway_address
 from controller.services.icmp_message import Quoted, Why, decode
 from controller.services.icmp_message import encode as made
 from controller.views import GatewayView
@@ -194,6 +200,81 @@ def test_bytes_of_any_kind_are_told_of_or_refused_in_ipv6(noise: bytes, kept: in
 def test_the_gateway_tells_itself_nothing() -> None:
     with pytest.raises(PacketError):
         encode(decode(frame(src="10.0.0.1")), Why.NO_HOST)
+
+
+DELIVER, HOP, NAT_OUT = 50, 30, 28  # numbers of tables
+UPLINK, TRACKED = 64001, 0x2A
+
+
+class Played:
+    """A host with a guest of each of two networks, and what its switch is told."""
+
+    def __init__(self) -> None:
+        made = FleetRows().host("kvm1", "192.0.2.1", "phys1")
+        ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
+        made.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00", mtu=1350, **ipv6)
+        made.network("web", "nat", subnets=["10.0.0.0/24", "fd00::/64"], gateway_mac=GATEWAY.mac)
+        made.network("api", "route", subnets=["10.9.0.0/24", "fd09::/64"], mtu=1300)
+        made.port("a", "kvm1", "web", ofport=7, addresses=("10.0.0.5", "fd00::5"))
+        self.segments = dict(made.segment_numbers.taken)
+        fabric = Fabric()
+        fabric.update(made.rows())
+        self.sent: list[bytes] = []
+        self.errors = IcmpErrors(fabric.reader, Ways(DELIVER, HOP, NAT_OUT), self._send)
+
+    def _send(self, host: str, message: bytes) -> bool:
+        assert host == "kvm1"
+        self.sent.append(message)
+        return True
+
+    def told(self, sent: bytes, in_port: int, **fields: int) -> tuple[int, bytes] | None:
+        """By which table the error to such a packet leaves, and the message that ends with the error."""
+        self.sent.clear()
+        segment = self.segments["web/0" if in_port == 7 else "@phys1/0/0"]
+        terms = match(segment=segment, **fields).terms
+        oxms = FIELDS["in_port"].encode(in_port) + b"".join(field.encode(value, mask) for field, value, mask in terms)
+        self.errors.too_big("kvm1", PacketIn(21, 1, 0, len(sent), oxms, sent))
+        if not self.sent:
+            return None
+        [message] = self.sent
+        table = next(each for each in (DELIVER, HOP, NAT_OUT) if Resubmit(each).encode() in message)
+        return table, message
+
+
+@pytest.mark.parametrize(
+    ("sent", "mtu", "by"),
+    [
+        (frame(bytes(1400)), 1300, "10.0.0.1"),
+        (frame6(bytes(1400)), 1300, "fd00::1"),
+        (frame(bytes(1400), dst="198.51.100.7"), 1350, "10.0.0.1"),
+        (frame6(bytes(1400), dst="2001:db8:1::7"), 1350, "fd00::1"),
+    ],
+)
+def test_a_guest_is_told_by_its_gateway_what_fits_where_it_sends(sent: bytes, mtu: int, by: str) -> None:
+    table, message = Played().told(sent, 7) or (0, b"")
+    assert table == DELIVER
+    assert message.endswith(made(decode(sent), GATEWAY.mac, by, Why.TOO_BIG, mtu))
+
+
+@pytest.mark.parametrize(("tracked", "table"), [(0, HOP), (TRACKED, NAT_OUT)])
+@pytest.mark.parametrize(
+    ("sent", "by"),
+    [
+        (frame(bytes(1400), src="198.51.100.7"), "203.0.113.11"),
+        (frame6(bytes(1400), src="2001:db8:1::7"), "2001:db8::11"),
+    ],
+)
+def test_a_machine_outside_is_told_by_the_host(sent: bytes, by: str, tracked: int, table: int) -> None:
+    way, message = Played().told(sent, UPLINK, ct_state=tracked) or (0, b"")
+    assert way == table
+    assert message.endswith(made(decode(sent), "02:f5:00:00:01:00", by, Why.TOO_BIG, 1300))
+
+
+def test_nobody_is_told_of_what_fits_and_nobody_who_is_not_known() -> None:
+    played = Played()
+    assert played.told(frame(bytes(1280)), 7) is None
+    assert played.told(frame(bytes(1400)), 8) is None
+    assert played.told(frame(b"\x03\x04" + bytes(1400), protocol=ICMP), 7) is None
 
 
 @given(st.binary(max_size=120), st.integers(0, 34))
