@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from controller.model.guard import Check, kind_of
 from controller.model.network import Isolation, Mode, PortGroup
@@ -120,11 +120,11 @@ class GatewayView:
     @property
     def prefixes(self) -> tuple[Subnet, ...]:
         """Its subnets, and those behind its guests."""
-        return (*self.subnets, *(IPv4Network(to) for to, _ in self.routes))
+        return (*self.subnets, *(ip_network(to) for to, _ in self.routes))
 
-    def behind(self, address: str) -> tuple[IPv4Network, ...]:
+    def behind(self, address: str) -> tuple[Subnet, ...]:
         """The subnets behind the guest of that address."""
-        return tuple(IPv4Network(to) for to, via in self.routes if via == address)
+        return tuple(ip_network(to) for to, via in self.routes if via == address)
 
     @property
     def ipv4(self) -> tuple[str, ...]:

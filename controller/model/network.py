@@ -183,14 +183,16 @@ class NetworkSpec(Spec):
 
     @model_validator(mode="after")
     def _routes_fit(self) -> NetworkSpec:
-        gateways = [ipaddress.IPv4Interface(subnet) for subnet in self.subnets if "." in subnet]
+        gateways = [*map(ipaddress.ip_interface, self.subnets)]
         for route in self.routes:
             if self.mode not in {"route", "open"}:
                 raise ValueError(f"has mode {self.mode} and routes; use mode route or open, or leave routes out")
-            via = ipaddress.IPv4Address(route.via)
+            via, to = ipaddress.ip_address(route.via), ipaddress.ip_network(route.to)
+            if via.version != to.version:
+                raise ValueError(f"routes {to} via {via}, of another version of IP; name an address of IPv{to.version}")
             if not any(via in each.network and via != each.ip for each in gateways):
                 raise ValueError(f"routes {route.to} via {via}, which is no guest's address; use one of its subnets")
-            if any(each.network.overlaps(ipaddress.IPv4Network(route.to)) for each in gateways):
+            if any(each.version == to.version and each.network.overlaps(to) for each in gateways):
                 raise ValueError(f"routes {route.to}, which is its own subnet; route what is behind its guests")
         if len({route.to for route in self.routes}) != len(self.routes):
             raise ValueError("routes one subnet twice; keep one of the two")

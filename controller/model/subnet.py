@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from controller.model.fields import Address, Mac, Spec
 
 DEFAULT_LEASE_SECONDS = 3600  # what libvirt's dnsmasq gives (formatnetwork, "lease")
+LONGEST_ROUTE = 96  # bits of a subnet behind a guest; routing's priorities go no further
 SHORTEST_LEASE_SECONDS = 120  # formatnetwork: "the minimum value is 2 minutes"
 
 _OCTET = re.compile(r"[0-9a-f]{1,2}")
@@ -109,19 +110,21 @@ class DhcpHost(Spec):
 
 def _prefix(value: str) -> str:
     try:
-        prefix = ipaddress.IPv4Network(value)
+        prefix = ipaddress.ip_network(value)
     except ValueError:
         prefix = None
-    if prefix is None or "/" not in value or not prefix.prefixlen or prefix.is_multicast or prefix.is_loopback:
-        raise ValueError(f"{value!r} is no IPv4 subnet that a route can lead to; write 10.50.0.0/16")
+    usable = prefix is not None and not (prefix.is_multicast or prefix.is_loopback or prefix.is_link_local)
+    if prefix is None or not usable or "/" not in value or not 1 <= prefix.prefixlen <= LONGEST_ROUTE:
+        raise ValueError(f"{value!r} is no subnet that a route can lead to; write 10.50.0.0/16 or fd50::/48, with "
+                         f"{LONGEST_ROUTE} bits at most")  # fmt: skip
     return str(prefix)
 
 
 class Route(Spec):
     """A way to a subnet that is behind a guest."""
 
-    to: Annotated[str, AfterValidator(_prefix)] = Field(description="the subnet, such as 10.50.0.0/16")
-    via: Ipv4 = Field(description="the guest's address in this network")
+    to: Annotated[str, AfterValidator(_prefix)] = Field(description="the subnet, such as 10.50.0.0/16 or fd50::/48")
+    via: Address = Field(description="the guest's address in this network, of the same version of IP")
 
 
 class Dhcp(Spec):

@@ -60,8 +60,12 @@ def test_each_host_by_itself() -> None:
 def test_subnets_behind_guests() -> None:
     made = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
     routes = [{"to": "10.50.0.0/16", "via": "10.3.0.9"}, {"to": "10.50.7.0/24", "via": "10.3.0.8"}]
-    made.network("lab", "route", subnets=["10.3.0.0/24"], gateway_mac="02:f5:00:00:00:01", routes=routes)
-    made.port("router", "kvm1", "lab", addresses=("10.3.0.9",)).port("other", "kvm2", "lab", addresses=("10.3.0.5",))
+    routes.append({"to": "fd50::/48", "via": "fd03::9"})
+    subnets = ["10.3.0.0/24", "fd03::/64"]
+    made.network("lab", "route", subnets=subnets, gateway_mac="02:f5:00:00:00:01", routes=routes)
+    made.port("router", "kvm1", "lab", addresses=("10.3.0.9", "fd03::9")).port(
+        "other", "kvm2", "lab", addresses=("10.3.0.5",)
+    )
     check("routing_routes", "routing", made)
     check("gateway_routes", "gateway", made)
 

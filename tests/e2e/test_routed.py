@@ -99,7 +99,10 @@ def guests(fleet: Fleet) -> dict[str, LightGuest]:
     ]  # fmt: skip
     networks[-1] |= {
         "portgroups": {"router": {"filters": []}},
-        "routes": [{"to": "10.50.0.0/16", "via": address("lab1")}],
+        "routes": [
+            {"to": "10.50.0.0/16", "via": address("lab1")},
+            {"to": "fd50::/48", "via": address6("lab1")},
+        ],
     }
     fleet.client.post("/apply", networks, wait=30.0)
     for name in MODES:
@@ -338,13 +341,14 @@ def test_answers_to_nat_guests_that_are_too_big_are_told_of(
 
 
 def test_what_is_behind_a_guest_is_reached_by_its_route(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
-    guests["lab1"].run("ip addr add 10.50.7.1/32 dev lo")
-    for name in ("web1", "web2", "api2", "lab2"):
-        assert pings(guests[name], "10.50.7.1"), name
+    guests["lab1"].run("ip addr add 10.50.7.1/32 dev lo; ip addr add fd50::1/128 dev lo")
     assert silent(guests["inner1"], "10.50.7.1")
-    assert outside(fleet, "ping -n -c3 -W1 10.50.7.1")[0] == 0
-    code, said = guests["lab1"].run(f"ping -n -c3 -W1 -I 10.50.7.1 {address('api2')}")
-    assert code == 0, said
+    for behind, other in (("10.50.7.1", address("api2")), ("fd50::1", address6("api2"))):
+        for name in ("web1", "web2", "api2", "lab2"):
+            assert pings(guests[name], behind), name
+        assert outside(fleet, f"ping -n -c3 -W1 {behind}")[0] == 0
+        code, said = guests["lab1"].run(f"ping -n -c3 -W1 -I {behind} {other}")
+        assert code == 0, said
 
 
 def test_networks_reach_each_other_without_a_controller(fleet: Fleet, guests: dict[str, LightGuest]) -> None:

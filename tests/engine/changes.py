@@ -82,9 +82,10 @@ def networks() -> st.SearchStrategy[NetworkSpec]:
         dhcp=st.sampled_from([None, Dhcp(), Dhcp(range6=(("fd00::9", "fd00::20"),))]),
     )  # fmt: skip
     behind = st.builds(
-        NetworkSpec, mode=st.sampled_from(["route", "open"]), subnets=st.just(("10.0.0.1/24",)),
+        NetworkSpec, mode=st.sampled_from(["route", "open"]), subnets=st.just(("10.0.0.1/24", "fd00::1/64")),
         routes=st.sampled_from([
             (), (Route(to="10.50.0.0/16", via="10.0.0.5"), Route(to="10.50.7.0/24", via="10.0.0.7")),
+            (Route(to="fd50::/48", via="fd00::7"),),
         ]),
     )  # fmt: skip
     bridged = st.builds(
