@@ -26,19 +26,23 @@ from controller.pipeline.actions import (
 from controller.pipeline.app import App
 from controller.pipeline.cookies import learned_cookie
 from controller.pipeline.fields import LEARNED_SENDER, OUT, SEGMENT, RegisterField, Source
-from controller.pipeline.tables import ARRIVED, DELIVER, DROP, FORWARD, NEXT, Action, Flow, Priority, Stage, Table
+from controller.pipeline.tables import (
+    ARRIVED,
+    DELIVER,
+    FORWARD,
+    LEARNED,
+    NEXT,
+    Action,
+    Flow,
+    Priority,
+    Stage,
+    Table,
+)
 from controller.reader import Reader
 from controller.views import HostView, NetworkView, PortView
 
 LEARN = Table("learn", Stage.FORWARD, FORWARD, "remembers who is behind an uplink or a learning vNIC")
 LEARN_LIMIT = Table("learn_limit", Stage.FORWARD, FORWARD, "drops who is one too many behind a learning vNIC")
-LEARNED = Table(
-    "learned",
-    Stage.FORWARD,
-    DROP,
-    "written by the switch itself: MAC addresses behind uplinks and learning vNICs",
-    learned=True,
-)
 FLOOD = Table("flood", Stage.FLOOD, Stage.INGRESS_POLICY, "a copy to each member of the segment on this host")
 
 AGEING_SECONDS = 300  # IEEE 802.1Q-2018, table 8-6: the recommended ageing time

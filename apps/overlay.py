@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from apps.l2 import AGEING_SECONDS, LEARN, LEARNED, MAX_LEARNED
+from apps.l2 import AGEING_SECONDS, LEARN, MAX_LEARNED
 from controller.pipeline.actions import (
     LearnInto,
     goto,
@@ -24,7 +24,7 @@ from controller.pipeline.app import App
 from controller.pipeline.cookies import learned_cookie
 from controller.pipeline.fields import OUT, PEER, SEGMENT, SOURCE, TUNNEL_KEY_BITS, Source
 from controller.pipeline.ports import TUNNEL_PORTS, TUNNELS
-from controller.pipeline.tables import CLASSIFY, DELIVER, DROP, FORWARD, Action, Flow, Priority, Stage, Table
+from controller.pipeline.tables import CLASSIFY, DELIVER, DROP, FORWARD, LEARNED, Action, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import HostView, NetworkView, PortView
 

@@ -26,11 +26,12 @@ from controller.lateness import Lateness
 from controller.lldp import Lldp
 from controller.model.host import HostSpec, HostStatus
 from controller.model.network import DEFAULT_PORTGROUP, network_uuid
+from controller.nested import Nested
 from controller.openflow.decode import PacketIn
 from controller.ovsdb.host import Connect, HookRow, VnicRow
 from controller.ovsdb.wanted import wanted_bridges
 from controller.pipeline.pipeline import Pipeline
-from controller.pipeline.tables import ARRIVED, CLASSIFY
+from controller.pipeline.tables import ARRIVED, CLASSIFY, LEARNED
 from controller.recorder import Recorder
 from controller.services.services import Services
 from controller.store.rows import Change, PutStatus, Remove, Write
@@ -95,6 +96,7 @@ class Coordinator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._contents = Contents()
         self._arrivals = Arrivals(pipeline.number[ARRIVED], self.agents, self._on_arrived)
+        self._nested = Nested(pipeline.number[LEARNED], self.engine.fabric, self.agents)
         self._sweeper = Sweeper(store, self.desired, self._confirmed_everywhere)
         self._left_behind: dict[tuple[str, str, VnicRow | str], int] = {}
         self._forced: set[str] = set()  # hosts that leave whatever their libvirt says
@@ -110,6 +112,7 @@ class Coordinator:
         self._arrivals.expect(self.desired.statuses, self.desired.statuses)
         self.sequence = 1
         self._recompute(None)
+        self._nested.changed(self.desired.statuses, self.desired.statuses)
         self._settle_hosts()
         self._stale = None
         self._publish_wake.set()
@@ -126,6 +129,7 @@ class Coordinator:
         if self._stop_watching is not None:
             self._stop_watching()
         await self._arrivals.stop()
+        await self._nested.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -164,6 +168,7 @@ class Coordinator:
         # A host or network may come with new numbers, which other objects' flows hold as well.
         fundamental = any(kind in {"Host", "Network"} for kind, _ in specs)
         self._recompute(None if fundamental else changed)
+        self._nested.changed((name for kind, name in changed if kind == "Port"), self.desired.statuses)
         if fundamental:
             self._settle_hosts()
             self._sweeper.look(self.sequence)

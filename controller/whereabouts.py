@@ -27,6 +27,7 @@ from controller.pipeline.cookies import OWNER_BITS, arrived_port, learned_cookie
 from controller.pipeline.fields import OUT, PEER, RegisterField
 from controller.pipeline.names import PipelineNames
 from controller.pipeline.ports import TUNNEL_PORTS, TUNNELS, UPLINK_FIRST
+from controller.pipeline.tables import LEARNED
 from controller.rows import segment_name
 from controller.tracing.tracer import Tracing
 
@@ -34,7 +35,6 @@ _PATIENCE = 5.0  # seconds for one of many hosts
 _AT_ONCE = 64  # hosts that are read at the same time
 MOST_ENTRIES = 20_000
 _EVERY_PORT = messages.ANY.to_bytes(4, "big") + bytes(4)
-_LEARNED = "learned"
 
 _Vnics = Mapping[tuple[str | None, int | None], tuple[str, PortStatus]]
 """Name and status of vNICs by host and OpenFlow port."""
@@ -53,7 +53,7 @@ class Whereabouts(Tracing):
         numbers = self._desired.numbers(SEGMENTS)
         vlans = {numbers[called]: vlan for vlan in spec.vlans()
                  if (called := segment_name(network, vlan)) in numbers}  # fmt: skip
-        table = next(n for t, n in self._engine.pipeline.number.items() if t.name == _LEARNED)
+        table = self._engine.pipeline.number[LEARNED]
         request = messages.flow_desc_request(table, learned_cookie(0), OWNER_BITS)
         carriers = {s.host for s in members.values() if s.state == "active" and s.host in self._coordinator.agents}
         bodies, unread = await self._read_many((host for host in carriers if host is not None), request)

@@ -30,6 +30,11 @@ def learned_of(cookie: int) -> tuple[int, int]:
     return cookie & (1 << 32) - 1, cookie >> 40 & _PORT
 
 
+def behind_port(ofport: int) -> tuple[int, int]:
+    """Cookie and mask of all that a switch learns behind a vNIC, in whatever segment."""
+    return learned_cookie(0, ofport), _FULL << 32 & _FULL
+
+
 def next_hop_cookie(segment: int) -> int:
     """Cookie of the flows that a switch learns of machines outside, to which it sends what is for elsewhere."""
     return _LEARNED << _SHIFT | 1 << 33 | segment

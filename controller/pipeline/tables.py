@@ -101,6 +101,13 @@ NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the conne
 HOP = Table("next_hop", Stage.TRANSLATE_OUT, DROP, "the MAC of the next hop outside")
 HOP_KNOWN = Table("next_hop_known", Stage.TRANSLATE_OUT, DROP, "on when the next hop is known; else it is asked for")
 FORWARD = Table("forward", Stage.FORWARD, Stage.FLOOD, "segment and destination MAC: where it leaves")
+LEARNED = Table(
+    "learned",
+    Stage.FORWARD,
+    DROP,
+    "written by the switch itself: MAC addresses behind uplinks and learning vNICs",
+    learned=True,
+)
 ARRIVED = Table(
     "arrived",
     Stage.DELIVER,

@@ -17,6 +17,7 @@ NETWORKS = """
 kind: Network
 name: cloud
 mode: isolated
+portgroups: {nested: {learning: true}, trunk: {learning: true, trunk: [10]}, ten: {vlan: 10}}
 ---
 kind: Network
 name: lan
@@ -75,9 +76,9 @@ def incoming(fleet: Fleet, mac: str) -> dict[str, object]:
     return dict(fleet.port_of(mac)["status"].get("incoming") or {})
 
 
-def announce(new: LightGuest) -> None:
+def announce(new: LightGuest, *macs: str) -> None:
     """As QEMU does, on each vNIC."""
-    for index, mac in enumerate((CLOUD, LAN)):
+    for index, mac in enumerate(macs):
         own = bytes.fromhex(mac.replace(":", ""))
         rarp = bytes.fromhex("0001080006040003") + own + bytes(4) + own + bytes(4)
         send(new.netns, f"eth{index}", ethernet(BROADCAST, mac, 0x8035, rarp))
@@ -122,7 +123,7 @@ def test_the_copy_hears_nothing_until_it_speaks_also_when_no_controller_is_there
             assert hears(both, peer, index, "old", loud=True) == {"old"}
     fleet.controller.stop()
     pause(old)
-    announce(new)
+    announce(new, CLOUD, LAN)
     for peer in peers.values():
         eventually(f"{peer.name} reaches it", lambda peer=peer: hears(both, peer, 0, "old") == {"old", "new"})
         assert hears(both, peer, 0, "old", "new", loud=True) == {"old", "new"}
@@ -145,3 +146,38 @@ def test_the_copy_hears_nothing_until_it_speaks_also_when_no_controller_is_there
     fleet.lab.stop_lights([old])
     eventually("it is over", lambda: not fleet.port_of(CLOUD)["status"].get("reason"))
     assert fleet.port_of(CLOUD)["status"]["host"] == "h2"
+
+
+def test_who_is_behind_a_learning_vnic_goes_with_it_and_says_nothing(
+    fleet: Fleet, peers: dict[str, LightGuest]
+) -> None:
+    """In a VLAN of a trunk as well. Nobody knows them in the new place but by what their old switch had learned."""
+    outer, inner = ("52:54:00:93:02:01", "52:54:00:93:02:02"), ("52:54:00:93:03:01", "52:54:00:93:03:02")
+    ten = fleet.lights({f"ten{n}": (f"h{n}", [Nic("cloud", "ten")]) for n in (1, 2, 3)})
+    nics = [Nic("cloud", "nested", outer[0]), Nic("cloud", "trunk", outer[1])]
+    before = fleet.lights({"host": ("h1", nics)})["host"]
+    for index, tags in enumerate(((), (10,))):
+        send(before.netns, f"eth{index}", marked(inner[index], tags=tags)(b"here"))
+    [after] = fleet.lab.start_lights("h2", [("copy", nics)])
+    pause(after)
+    for port in after.ports():
+        after.host.vsctl("set", "Interface", port, f"external_ids:vm-id={before.vm_id}")
+    for mac in outer:
+        eventually(f"{mac} is being copied", lambda mac=mac: incoming(fleet, mac).get("host") == "h2")
+    fleet.settle()
+
+    def heard_by(sender: LightGuest, index: int) -> set[str]:
+        places = {"before": inside(before, index), "after": inside(after, index)}
+        frame = marked(sender.nics[0].mac, inner[index])
+        return set(heard(places, inside(sender), frame, expected=()))
+
+    senders = [(0, peers["peer3"]), (0, peers["peer1"]), (1, ten["ten3"]), (1, ten["ten1"])]
+    for index, sender in senders:
+        eventually("it is known there", lambda i=index, s=sender: heard_by(s, i) == {"before"})
+    pause(before)
+    announce(after, *outer)
+    for mac in outer:
+        eventually("it has moved", lambda mac=mac: fleet.port_of(mac)["status"].get("host") == "h2")
+    for index, sender in [*senders, (0, peers["peer2"]), (1, ten["ten2"])]:
+        eventually("it is known here", lambda i=index, s=sender: heard_by(s, i) == {"after"})
+    fleet.lab.stop_lights([before])

@@ -13,7 +13,6 @@ from inspected import Inspected, LiveSwitch, connected
 from openflow_vswitch import Vswitch
 
 from apps import APPS
-from apps.l2 import LEARNED
 from controller import flow_view
 from controller.api.inspection import FlowFilter, FlowInfo
 from controller.api.tracing import Question
@@ -22,7 +21,7 @@ from controller.openflow import messages
 from controller.openflow.decode_flow import FlowDesc, decode_flow_desc
 from controller.pipeline.cookies import arrival_cookie, learned_cookie
 from controller.pipeline.pipeline import Pipeline
-from controller.pipeline.tables import FORWARD
+from controller.pipeline.tables import FORWARD, LEARNED
 
 _BRIDGES = count()
 _NUMBERS = Pipeline(APPS).number

@@ -13,13 +13,13 @@ from inspected import Inspected, LiveSwitch, connected
 from openflow_vswitch import Vswitch
 
 from apps import APPS
-from apps.l2 import LEARNED
 from controller import whereabouts
 from controller.errors import NotFound, OpenFlowError
 from controller.model.lease import Lease
 from controller.openflow.decode_ports import decode_port_stats
 from controller.pipeline.cookies import arrival_cookie, learned_cookie
 from controller.pipeline.pipeline import Pipeline
+from controller.pipeline.tables import LEARNED
 from controller.whereabouts import Whereabouts
 
 _BRIDGES = count()
