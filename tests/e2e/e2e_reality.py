@@ -6,9 +6,12 @@ Both are told as facts: (what, host, ...). A graph that tells the truth has the 
 from __future__ import annotations
 
 import json
+import select
+import socket
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 from xml.etree import ElementTree as Xml
 
@@ -20,8 +23,8 @@ Row = Mapping[str, Any]
 
 MARK = "fleetswitch"
 _TABLES = {
-    "Bridge": ("name", "ports", "external_ids"), "Port": ("_uuid", "name", "interfaces"),
-    "Interface": ("_uuid", "name", "type", "ofport", "options", "external_ids", "link_state"),
+    "Bridge": ("name", "ports", "external_ids"), "Port": ("name", "interfaces"),
+    "Interface": ("name", "type", "ofport", "options", "external_ids", "link_state"),
 }  # fmt: skip
 
 
@@ -33,30 +36,92 @@ def reality(hosts: Iterable[Host]) -> set[Fact]:
     return set().union(*found)
 
 
+def reality_of_libvirt(hosts: Iterable[Host]) -> set[Fact]:
+    return set().union(*map(_of_libvirt, hosts))
+
+
+def follow_ovsdb(hosts: Iterable[Host], done: Callable[[], bool]) -> Iterator[set[Fact]]:
+    """The facts of these hosts' OVSDB now and after every transaction on any of them, until ``done``. Nothing that was
+    so for however short a time is missed."""
+    with ExitStack() as stack:
+        databases = [stack.enter_context(closing(_Database(host))) for host in hosts]
+        yield set().union(*(each.facts() for each in databases))
+        while not done():
+            for changed in select.select(databases, [], [], 0.1)[0]:
+                for _ in changed.read():
+                    yield set().union(*(each.facts() for each in databases))
+
+
+class _Database:
+    """A host's OVSDB, followed by transactions (RFC 7047, 4.1.5 and 4.1.6)."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host.name
+        self._rows: dict[str, dict[str, Row]] = {table: {} for table in _TABLES}
+        self._unread = ""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(20.0)
+        self._socket.connect(host.db.removeprefix("unix:"))
+        wanted = {table: {"columns": columns} for table, columns in _TABLES.items()}
+        ask = {"id": 0, "method": "monitor", "params": ["Open_vSwitch", None, wanted]}
+        self._socket.sendall(json.dumps(ask).encode())
+        while not any(True for _ in self.read()):
+            pass
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def read(self) -> Iterator[None]:
+        """Take what the server has sent; stops at each transaction."""
+        data = self._socket.recv(1 << 16)
+        assert data, f"{self._host}: its OVSDB has hung up"
+        self._unread += data.decode()
+        while self._unread:
+            try:
+                message, length = json.JSONDecoder().raw_decode(self._unread)
+            except json.JSONDecodeError:
+                return  # the rest is under way
+            self._unread = self._unread[length:]
+            self._take(message["params"][1] if message.get("method") == "update" else message["result"])
+            yield
+
+    def _take(self, tables: Mapping[str, Mapping[str, Row]]) -> None:
+        for table, changes in tables.items():
+            for uuid, change in changes.items():
+                self._rows[table].pop(uuid, None)
+                if "new" in change:
+                    self._rows[table][uuid] = {name: _plain(value) for name, value in change["new"].items()}
+
+    def facts(self) -> set[Fact]:
+        return _facts(self._host, *self._rows.values())
+
+
 def _of_ovsdb(host: Host) -> set[Fact]:
-    asked: list[str] = []
-    for table, columns in _TABLES.items():
-        asked += ["--", f"--columns={','.join(columns)}", "list", table]
-    answers = host.vsctl("--format=json", *asked).splitlines()
-    bridges, ports, interfaces = ([_row(table, data) for data in table["data"]] for table in map(json.loads, answers))
-    port_of = {port["_uuid"]: port for port in ports}
-    interface_of = {interface["_uuid"]: interface for interface in interfaces}
+    with closing(_Database(host)) as database:
+        return database.facts()
+
+
+def _facts(host: str, bridges: Mapping[str, Row], ports: Mapping[str, Row], interfaces: Mapping[str, Row]) -> set[Fact]:
+    """Rows by their UUIDs."""
     found: set[Fact] = set()
     on: dict[str, str] = {}  # a port's bridge
     patched: dict[Fact, int] = defaultdict(int)  # how many ends of a pair there are
-    ours = [bridge for bridge in bridges if MARK in bridge["external_ids"]]
+    ours = [bridge for bridge in bridges.values() if MARK in bridge["external_ids"]]
     for bridge in ours:
-        found.add(("bridge", host.name, bridge["name"]))
-        for port in (port_of[uuid] for uuid in _set(bridge["ports"])):
+        found.add(("bridge", host, bridge["name"]))
+        for port in (ports[uuid] for uuid in _set(bridge["ports"])):
             on[port["name"]] = bridge["name"]
     for bridge in ours:
         for uuid in _set(bridge["ports"]):
-            for interface in (interface_of[i] for i in _set(port_of[uuid]["interfaces"])):
+            for interface in (interfaces[i] for i in _set(ports[uuid]["interfaces"])):
                 if interface["type"] == "patch" and MARK in interface["external_ids"]:
                     pair = sorted((bridge["name"], on.get(interface["options"].get("peer"), "")))
-                    patched["patch", host.name, *pair] += _is_plugged(interface)
+                    patched["patch", host, *pair] += _is_plugged(interface)
                 elif interface["name"] != bridge["name"]:
-                    found |= _of_interface(host.name, bridge["name"], interface)
+                    found |= _of_interface(host, bridge["name"], interface)
     return found | {pair for pair, ends in patched.items() if ends == 2}
 
 
@@ -104,10 +169,6 @@ def _of_libvirt(host: Host) -> set[Fact]:
     finally:
         connection.close()
     return found
-
-
-def _row(table: Row, data: list[Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in zip(table["headings"], data, strict=True)}
 
 
 def _plain(value: Any) -> Any:

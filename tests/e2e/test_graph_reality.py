@@ -7,16 +7,16 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import yaml
 from e2e_fleet import PATIENCE, Fleet
-from e2e_reality import Fact, graph_facts, reality
-from e2e_samples import Sampler, behind
+from e2e_reality import follow_ovsdb, graph_facts, reality, reality_of_libvirt
+from e2e_samples import Follower, Sample, Sampler, lags
 from labkit import Guest, LightGuest, Nic, netns
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
@@ -37,9 +37,9 @@ LATE = "kind: Network\nname: late\nmode: bridge\nphysical_network: physnet2\n"
 REAL, HOT, USER = "52:54:00:7b:00:01", "52:54:00:7b:00:02", "52:54:00:7b:00:03"
 
 LAG = 1.0  # seconds by which the topology may be behind the hosts
-ALLOWANCE = 1.0  # more, once in a while, for a machine that others use as well
 ROUNDS = 3
-CHURNING = {"bridge", "patch", "uplink", "tunnel", "guest", "vnic", "libvirt's vnic", "unmanaged"}
+OF_OVSDB = {"bridge", "patch", "uplink", "tunnel", "vnic"}
+OF_LIBVIRT = {"guest", "libvirt's vnic", "unmanaged"}
 """Kinds of facts that are compared at any moment. A Network that is deleted is gone from the topology at once, and from
 the hosts' libvirts when they have answered."""
 
@@ -116,7 +116,7 @@ def test_what_is_told_is_there_and_what_is_there_is_told(fleet: Fleet) -> None:
     ))  # fmt: skip
     took = sorted(watch.seconds.items(), key=lambda item: -item[1])
     print("\n".join(f"{seconds:6.2f} s  {event}" for event, seconds in took))
-    assert watch.kinds == CHURNING | {"network"}, "nothing was compared where nothing was seen"
+    assert watch.kinds == OF_OVSDB | OF_LIBVIRT | {"network"}, "nothing was compared where nothing was seen"
     assert statistics.median(watch.seconds.values()) <= LAG, took
 
 
@@ -157,27 +157,35 @@ def round_of(fleet: Fleet, guest: Guest, turn: int) -> Iterator[Callable[[], obj
     yield uplinked(fleet, "h3", "physnet1", "physnet2")
 
 
+def only(kinds: set[str], samples: Sequence[Sample]) -> list[Sample]:
+    return [replace(each, facts=frozenset(fact for fact in each.facts if fact[0] in kinds)) for each in samples]
+
+
 def test_while_everything_changes_the_topology_is_hardly_behind(fleet: Fleet) -> None:
     fleet.apply(f"{NETWORKS}---\n{LATE}")
     guest = fleet.real("h1", "real", [Nic("cloud", None, REAL)], wait=False)
     fleet.wait_active([REAL])
     plug_unmanaged(guest)
 
-    def only(facts: Iterable[Fact]) -> Iterator[Fact]:
-        return (fact for fact in facts if fact[0] in CHURNING)
-
-    real = Sampler(lambda: only(reality(fleet.hosts.values())))
-    told = Sampler(lambda: only(graph_facts(fleet.client.get("/topology"))))
-    with real.running(), told.running():
-        time.sleep(LAG + ALLOWANCE)
+    hosts = fleet.hosts.values()
+    ovsdb = Follower(lambda done: follow_ovsdb(hosts, done))
+    libvirt = Sampler(lambda: reality_of_libvirt(hosts))
+    told = Sampler(lambda: graph_facts(fleet.client.get("/topology")))
+    with ovsdb.running(), libvirt.running(), told.running():
+        time.sleep(2 * LAG)
         changes = churn(fleet, guest)
-        time.sleep(LAG + ALLOWANCE)
+        time.sleep(2 * LAG)
     guest.remove()
-    moved = sum(before.facts != after.facts for before, after in pairwise(real.samples))
-    late = behind(real.samples, told.samples, LAG)
-    print(f"{changes} changes, {len(real.samples)} readings of the hosts ({moved} unlike the one before), "
-          f"{len(told.samples)} of the topology; behind by more than {LAG:g} s: {late}")  # fmt: skip
+    found = [
+        lag for real, kinds in ((ovsdb, OF_OVSDB), (libvirt, OF_LIBVIRT))
+        for lag in lags(only(kinds, real.samples), only(kinds, told.samples))
+    ]  # fmt: skip
+    moved = sum(before.facts != after.facts for before, after in pairwise(ovsdb.samples))
+    held_up = max(after.begun - before.ended for before, after in pairwise(told.samples))
+    print(f"{changes} changes, {moved} transactions that changed facts, {len(libvirt.samples)} readings of libvirt, "
+          f"{len(told.samples)} of the topology, {held_up:.3f} s at most between two")  # fmt: skip
+    print(f"it was behind {len(found)} times", *found[:10], sep="\n")
     assert moved >= changes // 2, "what is read changes"
     assert len(told.samples) >= changes
-    assert behind(real.samples, told.samples, LAG + ALLOWANCE) == []
-    assert len({moment for moment, *_ in late}) <= len(told.samples) / 50, late
+    # Where our own thread did not run for so long, nobody's may have.
+    assert [lag for lag in found if lag.seconds > LAG + held_up] == []
