@@ -141,11 +141,18 @@ def test_the_copy_hears_nothing_until_it_speaks_also_when_no_controller_is_there
     pause(old)
     announce(new, CLOUD, LAN)
     for peer in peers.values():
-        eventually(f"{peer.name} reaches it", lambda peer=peer: hears(both, peer, 0, "old") == {"old", "new"})
-        assert hears(both, peer, 0, "old", "new", loud=True) == {"old", "new"}
-        assert hears(both, peer, 1, "old", "new", loud=True) == {"old", "new"}
-    # A neighbour of the old place reaches the new one by the physical switch, once that has moved the address.
-    eventually("peer1 reaches it", lambda: hears(both, peers["peer1"], 1, "old") == {"old", "new"})
+        for index, loud in ((0, False), (0, True), (1, True)):
+            eventually(f"{peer.name} reaches it", lambda peer=peer, index=index, loud=loud: (
+                hears(both, peer, index, "old", loud=loud) == {"old", "new"}
+            ))  # fmt: skip
+
+    def reaches_it() -> bool:
+        announce(new, CLOUD, LAN)
+        return hears(both, peers["peer1"], 1, "old") == {"old", "new"}
+
+    # A neighbour of the old place reaches the new one by the physical switch, once that has moved the address. QEMU
+    # says it five times: a switch learns from its cache as well, after the last frame of the old place.
+    eventually("peer1 reaches it", reaches_it)
     fleet.controller.start()
     for mac in (CLOUD, LAN):
         eventually("it has moved", lambda mac=mac: fleet.port_of(mac)["status"].get("host") == "h2")
@@ -153,7 +160,7 @@ def test_the_copy_hears_nothing_until_it_speaks_also_when_no_controller_is_there
     fleet.settle()
     assert unfinished(fleet) == []
     for peer in peers.values():
-        eventually(f"{peer.name} reaches the new place alone", lambda peer=peer: hears(both, peer, 0, "new") == {"new"})
+        eventually(f"{peer.name} reaches it alone", lambda peer=peer: hears(both, peer, 0, "new") == {"new"})
     send(old.netns, "eth0", marked(CLOUD)(b"late" * 4))
     assert hears(both, peers["peer1"], 0, "new") == {"new"}
     assert (fleet.port_of(CLOUD)["status"]["host"], incoming(fleet, CLOUD)) == ("h2", {})
