@@ -40,7 +40,7 @@ def run(main: Coroutine[Any, Any, T], within: float = 60.0) -> T:
     return asyncio.run(whole())
 
 
-async def until(condition: Callable[[], Any], what: str | Callable[[], str], within: float = 10.0) -> None:
+async def until(condition: Callable[[], Any], what: str | Callable[[], str], within: float = 20.0) -> None:
     """Polls until ``condition()`` holds."""
     deadline = time.monotonic() + within
     while not condition():
@@ -78,7 +78,7 @@ class Server:
                 *self.extra,
             ]
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not self._listens():
             assert self.process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline
