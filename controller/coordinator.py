@@ -162,7 +162,7 @@ class Coordinator:
         specs = {(c.kind, c.name) for c in changes if (c.old and c.old.spec) != (c.new and c.new.spec)
                  or (c.old is not None and c.new is not None and c.old.deleting != c.new.deleting)}  # fmt: skip
         if leases:
-            self._judge(self.services.leases_changed())
+            self._judge(self.services.leases_changed(leases))
         self.sequence += 1
         self._arrivals.expect((name for kind, name in changed if kind == "Port"), self.desired.statuses)
         # A host or network may come with new numbers, which other objects' flows hold as well.

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import ValidationError
 
+from controller.addresses import Addresses
 from controller.errors import InvalidInput
+from controller.leases import Leases
 from controller.model.documents import read_spec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec, HostStatus
@@ -22,6 +24,7 @@ from controller.store.store import Store
 
 log = logging.getLogger(__name__)
 
+_REGISTERED, _LEARNED = 0, 1  # what the operator says goes before what was seen
 HOSTS, PHYSICAL_NETWORKS, SEGMENTS = "host", "physical_network", "segment"
 LEASES = "DhcpLease"  # a kind of rows that nobody writes but the DHCP server
 
@@ -39,7 +42,8 @@ class Desired:
         self.statuses: dict[str, PortStatus] = {}
         self._at: dict[tuple[str, int], set[str]] = {}  # Ports whose rows say that they are there
         self._senseless: dict[tuple[str, str], str] = {}
-        self.leases: dict[str, dict[str, Lease]] = {}  # by network and address
+        self.leases: dict[str, Leases] = {}  # by network
+        self.addresses = Addresses()  # of vNICs, otherwise than by DHCP
         self.strays: dict[str, dict[str, int]] = {}  # interfaces of nobody, by host, with their OpenFlow ports
 
     def load(self) -> None:
@@ -93,17 +97,21 @@ class Desired:
             here.discard(name)
             if not here:
                 del self._at[old.host, old.ofport]
+        self.addresses.drop(name, _LEARNED)
         if status is not None:
             self.statuses[name] = status
+            if status.network is not None:
+                self.addresses.put(name, _LEARNED, status.network, status.mac, status.learned)
             if status.host is not None and status.ofport is not None:
                 self._at.setdefault((status.host, status.ofport), set()).add(name)
 
     def _put_lease(self, name: str, row: Row | None) -> None:
         network, _, address = name.partition("/")
-        self.leases.get(network, {}).pop(address, None)
+        if (known := self.leases.get(network)) is not None:
+            known.pop(address, None)
         if row is not None:
             try:
-                self.leases.setdefault(network, {})[address] = Lease.model_validate(row.spec)
+                self.leases.setdefault(network, Leases())[address] = Lease.model_validate(row.spec)
             except ValidationError as error:
                 log.error("%s %s in the store is left out: %s", LEASES, name, error)
 
@@ -120,6 +128,7 @@ class Desired:
                 self.networks.pop(name, None)
             case "Port":
                 self.registered.pop(name, None)
+                self.addresses.drop(name, _REGISTERED)
                 self._put_status(name, None)
             case "PortForward":
                 self.forwards.pop(name, None)
@@ -143,5 +152,6 @@ class Desired:
                 self.networks[name] = spec
             case PortSpec():
                 self.registered[name] = spec
+                self.addresses.put(name, _REGISTERED, spec.network, spec.mac, spec.addresses)
             case PortForwardSpec():
                 self.forwards[name] = spec

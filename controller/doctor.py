@@ -111,6 +111,10 @@ def _fleet(coordinator: Coordinator) -> Iterator[Finding]:
     desired = coordinator.desired
     for problem in desired.fleet().problems():
         yield Finding("error", "fleet", problem.where, problem.what, problem.remedy)
+    for each in coordinator.services.excess.recent():
+        yield Finding("warning", each.service, f"Port {each.vnic.port}", f"asked more than its share in the last hour: "
+                      f"{each.count} requests were dropped; others are served", f"see who has it: fleetswitch describe "
+                      f"port {each.vnic.port}", each.vnic.host)  # fmt: skip
     for stranger in coordinator.admission.strangers():
         if stranger.host is not None:
             yield Finding("warning", "switch", f"Host {stranger.host}", f"a switch at {stranger.address} that claims "

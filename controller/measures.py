@@ -11,6 +11,7 @@ from controller.api import metrics as m
 from controller.api.exposition import Sample
 from controller.coordinator import Coordinator
 from controller.model.port import PortState
+from controller.services.excess import SERVICES
 
 
 def measure(coordinator: Coordinator) -> list[Sample]:
@@ -36,6 +37,8 @@ def _fleet(coordinator: Coordinator) -> Iterator[Sample]:
     states = Counter(status.state for status in coordinator.desired.statuses.values())
     for state in get_args(PortState):
         yield m.VNICS.at(states[state], state)
+    for service in SERVICES:
+        yield m.ASKED_IN_VAIN.at(coordinator.services.excess.total[service], service)
     yield m.STRANGERS.at(len(coordinator.admission.strangers()))
 
 

@@ -13,6 +13,7 @@ from controller.desired import HOSTS, SEGMENTS
 from controller.errors import HostError, no_such
 from controller.flow_view import decode
 from controller.history import rfc3339
+from controller.leases import Leases
 from controller.model.lease import Lease
 from controller.model.network import NetworkSpec
 from controller.model.port import PortStatus
@@ -75,7 +76,7 @@ class Whereabouts(Tracing):
         """Who has which address by DHCP, by address. Raises NotFound."""
         if network not in self._desired.networks:
             raise no_such("Network", network, self._desired.networks)
-        now, found = time.time(), self._desired.leases.get(network, {})
+        now, found = time.time(), self._desired.leases.get(network, Leases())
         return [_lease(found[ip], self._desired.statuses, now) for ip in sorted(found, key=_in_order)]
 
     async def counters(self, host: str | None) -> Counters:

@@ -35,6 +35,8 @@ FLOWS_INSTALLED = Metric("fleetswitch_host_flows_installed", "gauge", "Flows of 
 FLOWS_REFUSED = Metric("fleetswitch_host_flows_refused", "gauge", "Flows that a host's switch does not take", ("host",))
 DRIFTS = Metric("fleetswitch_host_drifts_total", "counter", "Changes of a host's flows by somebody else, since the "
                 "controller knows the host", ("host",))  # fmt: skip
+ASKED_IN_VAIN = Metric("fleetswitch_guests_requests_dropped_total", "counter", "What guests asked of DHCP and DNS, and "
+                       "was dropped because it was more than their share", ("service",))  # fmt: skip
 REQUESTS = Metric("fleetswitch_http_requests_total", "counter", "Requests by operationId (see /openapi.json; none: no "
                   "such path) and status", ("operation", "status"))  # fmt: skip
 MEMORY = Metric("process_resident_memory_bytes", "gauge", "Memory that the process has")

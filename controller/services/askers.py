@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from controller.desired import Desired
 from controller.errors import PacketError
@@ -11,6 +12,14 @@ from controller.openflow.decode import PacketIn
 from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
 from controller.pipeline.fields import OUT, SEGMENT, SOURCE, Source
+
+
+class Vnic(NamedTuple):
+    """A vNIC where it is now; its Port."""
+
+    host: str
+    ofport: int
+    port: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +33,9 @@ class Asker:
     network: str
 
     @property
-    def vnic(self) -> tuple[str, int]:
+    def vnic(self) -> Vnic:
         """The vNIC, whichever segment it asks in."""
-        return self.host, self.ofport
+        return Vnic(self.host, self.ofport, self.port)
 
 
 def asker_of(desired: Desired, host: str, packet: PacketIn) -> Asker:
@@ -37,6 +46,12 @@ def asker_of(desired: Desired, host: str, packet: PacketIn) -> Asker:
     if found is None or found[1].network is None:
         raise PacketError(f"no vNIC is known at OpenFlow port {ofport}")
     return Asker(host, ofport, segment, found[0], found[1].network)
+
+
+def is_there(desired: Desired, asker: Asker) -> bool:
+    """Whether its place is still nobody else's: what was asked a while ago is answered to nobody else."""
+    found = desired.vnic_at(asker.host, asker.ofport)
+    return found is not None and found[0] == asker.port
 
 
 def answer_to(asker: Asker, frame: bytes, deliver: int) -> bytes:

@@ -16,13 +16,17 @@ class Budget:
     burst: float
     _left: dict[Hashable, tuple[float, float]] = field(default_factory=dict)
 
-    def spend(self, asker: Hashable, now: float) -> bool:
-        """Whether the asker may ask once more now."""
+    def left(self, asker: Hashable, now: float) -> float:
+        """How often the asker may ask now."""
         left, at = self._left.get(asker, (self.burst, now))
-        left = min(self.burst, left + (now - at) * self.rate)
-        if left < 1.0:
+        return min(self.burst, left + (now - at) * self.rate)
+
+    def spend(self, asker: Hashable, now: float, count: float = 1.0) -> bool:
+        """Whether the asker may ask once more now; ``count`` is what that counts as."""
+        left = self.left(asker, now)
+        if left < count:
             return False
-        self._left[asker] = (left - 1.0, now)
+        self._left[asker] = (left - count, now)
         if len(self._left) > _MOST_KNOWN:
             self._forget(now)
         return True

@@ -7,14 +7,14 @@ themselves differently (option 61), get one address. The server is the only one 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Interface
 
 from controller.model.lease import Lease
 from controller.services import dhcp_message as message
 from controller.services.datagrams import Datagram
 from controller.services.dhcp_message import CLIENT_PORT, NOBODY, SERVER_PORT, Kind, Option, Reply, Request
-from controller.services.pool import Book, Pool, choose, declined, since
+from controller.services.pool import Book, Pool, choose, declined, since, still_new
 
 _NOT_YOURS = b"not an address for this client"
 _ALL_MACS, _ALL = "ff:ff:ff:ff:ff:ff", "255.255.255.255"
@@ -61,7 +61,7 @@ def answer(server: Server, book: Book, request: Request, port: str, now: float) 
         return SILENCE  # from a relay agent: clients of other wires are none of ours
     match request.kind:
         case Kind.DISCOVER:
-            return _offer(server, book, request, now)
+            return _offer(server, book, request, port, now)
         case Kind.REQUEST:
             return _grant(server, book, request, port, now)
         case Kind.DECLINE:
@@ -73,12 +73,12 @@ def answer(server: Server, book: Book, request: Request, port: str, now: float) 
     return SILENCE
 
 
-def _offer(server: Server, book: Book, request: Request, now: float) -> Answer:
+def _offer(server: Server, book: Book, request: Request, port: str, now: float) -> Answer:
     wanted = request.requested if request.requested and server.gateway_of(request.requested) else None
     address = choose(server.pool, book, request.chaddr, wanted, now)
     if address is None:
         return SILENCE
-    book.offer(address, request.chaddr, now)
+    book.offers.put(address, request.chaddr, port, now)
     return Answer(_reply(server, request, Kind.OFFER, address))
 
 
@@ -90,12 +90,14 @@ def _grant(server: Server, book: Book, request: Request, port: str, now: float) 
     # What it would be offered now: who has one already is given no second one.
     if server.gateway_of(address) is None or address != choose(server.pool, book, request.chaddr, address, now):
         return Answer(_reply(server, request, Kind.NAK, NOBODY))
-    book.offer(address, request.chaddr, now)  # until its lease is in the store
+    book.offers.put(address, request.chaddr, port, now)  # until its lease is in the store
     name = server.names.get(request.chaddr, request.host_name)
     lease = Lease(
         network=server.network, ip=address, mac=request.chaddr, port=port, name=name,
         since=since(book, address, request.chaddr, name, now), expires=int(now) + server.lease_seconds,
     )  # fmt: skip
+    if (left := still_new(book, lease, now)) is not None:
+        return Answer(_reply(replace(server, lease_seconds=left), request, Kind.ACK, address))
     return Answer(_reply(server, request, Kind.ACK, address), lease)
 
 
@@ -103,7 +105,7 @@ def _release(book: Book, request: Request) -> Answer:
     lease = book.leases.get(request.ciaddr)
     if lease is None or lease.mac != request.chaddr or lease.state != "leased":
         return SILENCE
-    book.offers.pop(request.ciaddr, None)
+    book.give_back(request.ciaddr)
     return Answer(released=request.ciaddr)
 
 

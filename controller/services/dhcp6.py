@@ -6,8 +6,8 @@ What it calls itself matters only where an address is reserved for that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, IPv6Network
 
 from controller.model.lease import Lease
@@ -15,7 +15,7 @@ from controller.model.subnet import DhcpHost, link_local
 from controller.services import dhcp6_message as message
 from controller.services.datagrams6 import Datagram6
 from controller.services.dhcp6_message import CLIENT_PORT, SERVER_PORT, Kind, Option, Request, Status
-from controller.services.pool import Book, Pool, choose, declined, since
+from controller.services.pool import Book, Pool, choose, declined, since, still_new
 
 _Options = list[tuple[int, bytes]]
 
@@ -92,11 +92,11 @@ def answer(server: Server6, book: Book, asked: Asked, now: float) -> Answer6:
     return SILENCE
 
 
-def reserved_for(hosts: Sequence[DhcpHost], asked: Asked) -> dict[str, str]:
-    """The reservations as a pool has them: this client's by its MAC, the others' by what is nobody's MAC."""
+def reserved_for(hosts: Mapping[tuple[str, str], DhcpHost], asked: Asked) -> DhcpHost | None:
+    """The client's reservation; ``hosts`` are by what a client is known by. Its MAC counts first, which it cannot
+    forge."""
     said = (("mac", asked.mac), ("id", asked.request.client_id.hex(":")), ("name", asked.request.name))
-    own = next((host for what in said for host in hosts if host.client == what), None)
-    return {asked.mac if host is own else host.ip: host.ip for host in hosts}
+    return next((hosts[each] for each in said if each in hosts), None)
 
 
 def _is_for(server: Server6, request: Request) -> bool:
@@ -111,7 +111,7 @@ def _is_for(server: Server6, request: Request) -> bool:
 def _advertise(server: Server6, book: Book, asked: Asked, now: float) -> Answer6:
     address = _chosen(server, book, asked, now)
     if address is not None:
-        book.offer(address, asked.mac, now)
+        book.offers.put(address, asked.mac, asked.port, now)
     return Answer6(_reply(server, asked, Kind.ADVERTISE, [*_given(server, asked, address), *_rest(server)]))
 
 
@@ -119,19 +119,20 @@ def _grant(server: Server6, book: Book, asked: Asked, now: float) -> Answer6:
     """An address as it is chosen now, whatever was advertised: who has one already is given no second one."""
     request = asked.request
     address = _chosen(server, book, asked, now)
+    lease = None
+    if address is not None:
+        book.offers.put(address, asked.mac, asked.port, now)  # until its lease is in the store
+        name = server.name or request.name
+        lease = Lease(
+            network=server.network, ip=address, mac=asked.mac, port=asked.port, name=name,
+            since=since(book, address, asked.mac, name, now), expires=int(now) + server.lease_seconds,
+        )  # fmt: skip
+        if (left := still_new(book, lease, now)) is not None:
+            server, lease = replace(server, lease_seconds=left), None
     options = [*_given(server, asked, address), *_rest(server)]
     if request.kind is Kind.SOLICIT:
         options.append((Option.RAPID_COMMIT, b""))
-    reply = _reply(server, asked, Kind.REPLY, options)
-    if address is None:
-        return Answer6(reply)
-    book.offer(address, asked.mac, now)  # until its lease is in the store
-    name = server.name or request.name
-    lease = Lease(
-        network=server.network, ip=address, mac=asked.mac, port=asked.port, name=name,
-        since=since(book, address, asked.mac, name, now), expires=int(now) + server.lease_seconds,
-    )  # fmt: skip
-    return Answer6(reply, lease)
+    return Answer6(_reply(server, asked, Kind.REPLY, options), lease)
 
 
 def _confirm(server: Server6, asked: Asked) -> Answer6:
@@ -146,7 +147,7 @@ def _release(server: Server6, book: Book, asked: Asked) -> Answer6:
     lease = _own_lease(book, asked)
     if lease is None:
         return Answer6(_reply(server, asked, Kind.REPLY, _unbound(asked)))
-    book.offers.pop(lease.ip, None)
+    book.give_back(lease.ip)
     return Answer6(_reply(server, asked, Kind.REPLY, [_SUCCESS]), released=lease.ip)
 
 

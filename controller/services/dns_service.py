@@ -15,17 +15,20 @@ import dns.resolver
 from controller import meters
 from controller.desired import LEASES, Desired
 from controller.errors import OpenFlowError, PacketError
+from controller.leases import Leases
 from controller.model.dns import Dns, Forwarder
 from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.network import NetworkSpec
 from controller.openflow.decode import PacketIn
 from controller.services import datagrams, dns_message, tcp
-from controller.services.askers import Asker, answer_to, asker_of
+from controller.services.askers import Asker, answer_to, asker_of, is_there
 from controller.services.budget import Budget
 from controller.services.datagrams import Datagram
 from controller.services.dns_message import Query
 from controller.services.dns_relay import Relay
 from controller.services.dns_zone import Zone, zone_of
+from controller.services.excess import DNS, Excess
+from controller.services.intake import Intake
 from controller.services.pool import GRACE_SECONDS
 from controller.store.rows import Change
 
@@ -72,8 +75,9 @@ class DnsService:
     message to a host's switch."""
 
     def __init__(
-        self, desired: Desired, deliver: int, send: Send, resolv_conf: Path = RESOLV_CONF, relay: Relay | None = None
-    ) -> None:
+        self, desired: Desired, deliver: int, send: Send, resolv_conf: Path = RESOLV_CONF, relay: Relay | None = None,
+        excess: Excess | None = None,
+    ) -> None:  # fmt: skip
         self._desired = desired
         self._deliver = deliver
         self._send = send
@@ -81,17 +85,21 @@ class DnsService:
         self._system: Sequence[str] = ()
         self._known: dict[str, _Known] = {}
         self._relay = relay or Relay()
-        self._each, self._all = Budget(meters.RATE, meters.BURST), Budget(_RATE, _BURST)
+        self._excess = excess or Excess()
+        self._each = Budget(meters.RATE, meters.BURST)
+        self._intake = Intake(DNS, _RATE, _BURST, self._answer, self._excess)
         self._asked: dict[tuple[Asker, str, int, int], asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Looks who the controller's machine asks. Until it is cancelled; then nobody is asked any more."""
+        """Answers, and looks who the controller's machine asks. Until it is cancelled; then nobody is asked any
+        more."""
+        answering = asyncio.get_running_loop().create_task(self._intake.run())
         try:
             while True:
                 await self.look()
                 await asyncio.sleep(_LOOK_SECONDS)
         finally:
-            for task in self._asked.values():
+            for task in (answering, *self._asked.values()):
                 task.cancel()
 
     async def look(self) -> None:
@@ -123,20 +131,27 @@ class DnsService:
         """A packet that a vNIC of the host sent to its gateway as a name server."""
         try:
             asker = asker_of(self._desired, host, packet)
-            now = time.monotonic()
-            if not self._each.spend(asker.vnic, now) or not self._all.spend(None, now):
+            if not self._each.spend(asker.vnic, time.monotonic()):
+                self._excess.note(DNS, asker.vnic)
                 raise PacketError(f"{asker.port} asks too much")
             if datagrams.protocol(packet.data) == datagrams.TCP:
                 self._send(host, answer_to(asker, tcp.refusal(packet.data), self._deliver))
             else:
-                self._answer(asker, datagrams.decode(packet.data))
+                said = datagrams.decode(packet.data)
+                self._intake.put(asker, (said.ipv4_src, said.udp_src, said.payload[:2]), said)
         except (OpenFlowError, PacketError) as error:
             log.debug("%s: DNS: %s", host, error)
 
     def _answer(self, asker: Asker, said: Datagram) -> None:
+        try:
+            self._look_up(asker, said)
+        except PacketError as error:
+            log.debug("%s: DNS: %s", asker.host, error)
+
+    def _look_up(self, asker: Asker, said: Datagram) -> None:
         """Raises PacketError."""
         spec = self._desired.networks.get(asker.network)
-        if spec is None or not spec.answers_dns:
+        if spec is None or not spec.answers_dns or not is_there(self._desired, asker):
             return
         query = dns_message.decode(said.payload)
         known = self._of(asker.network, spec)
@@ -162,8 +177,7 @@ class DnsService:
                 payload = dns_message.encode(query, dns_message.FAILED, room)
             else:
                 payload = dns_message.passed_on(query, *got, room)
-            there = self._desired.vnic_at(asker.host, asker.ofport)
-            if there is not None and there[0] == asker.port:  # nobody else's by now
+            if is_there(self._desired, asker):
                 self._reply(asker, said, payload)
         except Exception:
             log.exception("%s: DNS: %r is not answered", asker.port, query.name)
@@ -188,7 +202,7 @@ class DnsService:
         general = forwarders is not None and (not forwarders or any(each.domain is None for each in forwarders))
         asks_system = not general and spec.mode != "isolated"
         since = time.time() - GRACE_SECONDS
-        leases = self._desired.leases.get(name, {})
+        leases = self._desired.leases.get(name, Leases())
         zone = zone_of(name, spec, self._desired.registered.values(), leases, since)
         room = network_mtu(spec, overlay_mtu(self._desired.hosts.values())) - _HEADERS
         ended = time.monotonic()

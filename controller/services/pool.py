@@ -2,60 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from ipaddress import ip_address
+from typing import Literal, Protocol
 
+from controller.leases import Leases
 from controller.model.lease import Lease
+from controller.services.offers import Offers
 
 DECLINED_SECONDS = 600
 _MOST_DECLINED = 4  # addresses at a time that one client can make unusable
 GRACE_SECONDS = 120  # for so long after its end a lease still counts
-OFFER_SECONDS = 30.0  # for so long nobody else is offered what one was
+_EXHAUSTED_SECONDS = 1.0  # for so long nobody looks for a free address where there was none
+
+
+class Whose(Protocol):
+    """Addresses that are somebody's otherwise than by DHCP."""
+
+    def owner(self, address: str) -> str | None:
+        """The MAC that has it, "" for what is no guest's; None when it is nobody's."""
+
+    def of(self, mac: str) -> Iterable[str]:
+        """Those that are this MAC's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What may be given, of one version of IP. ``reserved`` is by MAC; ``taken`` are addresses that are somebody's
-    otherwise, by address with the MAC that has them, "" for the gateway."""
+    """What may be given, of one version of IP. ``reserved`` is by MAC; ``kept`` has all that is reserved for
+    anybody."""
 
-    ranges: Sequence[tuple[str, str]] = ()
-    reserved: Mapping[str, str] = field(default_factory=dict)
-    taken: Mapping[str, str] = field(default_factory=dict)
+    ranges: Sequence[tuple[str, str]]
+    reserved: Mapping[str, str]
+    kept: Container[str]
+    taken: Whose
 
     def holds(self, address: str) -> bool:
         """Whether it is in a range."""
         number = int(ip_address(address))
         return any(int(ip_address(low)) <= number <= int(ip_address(high)) for low, high in self.ranges)
 
+    def is_open(self, address: str) -> bool:
+        """Whether anybody may have it who finds it free."""
+        return address not in self.kept and self.taken.owner(address) is None
+
 
 @dataclass(slots=True)
 class Book:
-    """One network's leases of one version of IP by address, and what was offered: address → (MAC, until when)."""
+    """One network's leases, of which those of one version of IP count, and what was offered of that."""
 
-    leases: Mapping[str, Lease] = field(default_factory=dict)
-    offers: dict[str, tuple[str, float]] = field(default_factory=dict)
+    leases: Leases = field(default_factory=Leases)
+    version: Literal[4, 6] = 4
     began: float = 0.0  # when there was somebody again to ask for a longer lease
+    offers: Offers = field(default_factory=Offers)
+    exhausted: float = 0.0  # up to then there is no free address
+
+    def all_of(self, mac: str) -> list[Lease]:
+        """The client's leases, also those that ran out or were declined."""
+        return [lease for ip, lease in self.leases.of_mac(mac).items() if (":" in ip) == (self.version == 6)]
 
     def of(self, mac: str) -> Lease | None:
         """The client's lease, also one that ran out: the one that lasts longest."""
-        mine = [lease for lease in self.leases.values() if lease.mac == mac and lease.state == "leased"]
+        mine = [lease for lease in self.all_of(mac) if lease.state == "leased"]
         return max(mine, key=lambda lease: lease.expires, default=None)
 
     def is_free(self, address: str, mac: str, now: float) -> bool:
         """Whether nobody but this client has it, or was offered it."""
-        lease, offer = self.leases.get(address), self.offers.get(address)
+        lease = self.leases.get(address)
         if lease is not None and lasts(lease, self.began, now) and (lease.mac != mac or lease.state == "declined"):
             return False
-        return offer is None or offer[0] == mac or offer[1] <= now
+        return self.offers.whose(address, now) in {None, mac}
 
-    def offer(self, address: str, mac: str, now: float) -> None:
-        """Keep it for this client for a while."""
-        self.offers = {
-            other: (whose, until) for other, (whose, until) in self.offers.items() if until > now and whose != mac
-        }
-        self.offers[address] = (mac, now + OFFER_SECONDS)
+    def give_back(self, address: str) -> None:
+        """Its client wants it no more."""
+        self.offers.withdraw(address)
+        self.exhausted = 0.0
 
 
 def lasts(lease: Lease, began: float, now: float) -> bool:
@@ -73,14 +95,16 @@ def choose(pool: Pool, book: Book, mac: str, wanted: str | None, now: float) -> 
     own = own_address(pool, mac)
     if own is not None and book.is_free(own, mac, now):
         return own  # it waits for its client, which gets no other one
-    others = {*pool.reserved.values(), *pool.taken}
     had = book.of(mac)
-    offered = next((address for address, (whose, _) in book.offers.items() if whose == mac), None)
-    for address in (had.ip if had is not None else None, offered, wanted):
-        if address is not None and address not in others and pool.holds(address) and book.is_free(address, mac, now):
+    for address in (had.ip if had is not None else None, book.offers.of(mac), wanted):
+        if address is not None and pool.is_open(address) and pool.holds(address) and book.is_free(address, mac, now):
             return address
-    free = (each for each in _from(pool, mac) if each not in others and book.is_free(each, mac, now))
-    return next(free, None)
+    if now < book.exhausted:
+        return None  # however many ask, all addresses are looked at once in a while only
+    free = next((each for each in _from(pool, mac) if pool.is_open(each) and book.is_free(each, mac, now)), None)
+    if free is None:
+        book.exhausted = now + _EXHAUSTED_SECONDS
+    return free
 
 
 def since(book: Book, address: str, mac: str, name: str, now: float) -> int:
@@ -90,12 +114,20 @@ def since(book: Book, address: str, mac: str, name: str, now: float) -> int:
     return had.since if had is not None and goes_on else int(now)
 
 
+def still_new(book: Book, lease: Lease, now: float) -> int | None:
+    """The seconds that are left of the lease in the store, if that says what this one does and was written when less
+    than a quarter of its time ago: whoever asks again and again makes no writes (ISC's dhcp-cache-threshold)."""
+    had = book.leases.get(lease.ip)
+    if had is None or had != lease.model_copy(update={"expires": had.expires}):
+        return None
+    left, whole = had.expires - int(now), lease.expires - int(now)
+    return left if whole * 3 / 4 < left <= whole else None
+
+
 def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
     """The lease when its client found somebody else at its address: nobody gets it for a while. None for a client that
     does that too often."""
-    before = sum(
-        each.state == "declined" and each.mac == lease.mac and each.expires > now for each in book.leases.values()
-    )
+    before = sum(each.state == "declined" and each.expires > now for each in book.all_of(lease.mac))
     if before >= _MOST_DECLINED:
         return None
     until = int(now) + DECLINED_SECONDS
@@ -105,9 +137,9 @@ def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
 def own_address(pool: Pool, mac: str) -> str | None:
     """What is reserved for the client, unless it is another's already, or what is known as its own."""
     reserved = pool.reserved.get(mac)
-    if reserved is not None and pool.taken.get(reserved, mac) == mac:
+    if reserved is not None and pool.taken.owner(reserved) in {None, mac}:
         return reserved
-    return next((address for address, whose in pool.taken.items() if whose == mac), None)
+    return next(iter(pool.taken.of(mac)), None)
 
 
 def _from(pool: Pool, mac: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any
 
 from controller.desired import Desired
@@ -11,8 +11,9 @@ from controller.engine import Engine
 from controller.openflow.decode import PacketIn
 from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN, ICMP_ERROR, NAT_OUT, OVERSIZED
 from controller.services import arp, datagrams, dns_message, nd
-from controller.services.dhcp_service import DhcpService, lasting
+from controller.services.dhcp_service import DhcpService, Lasting, lasting, still_lasting
 from controller.services.dns_service import DnsService
+from controller.services.excess import Excess
 from controller.services.icmp_errors import IcmpErrors, Ways
 from controller.services.next_hops import NextHops
 from controller.services.ra import RouterAdverts
@@ -32,13 +33,14 @@ class Services:
         self._desired = desired
         self._engine = engine
         self._number = engine.pipeline.number
-        self._dhcp = DhcpService(store, desired, self._number[DELIVER], send)
-        self._dns = DnsService(desired, self._number[DELIVER], send)
+        self.excess = Excess()
+        self._dhcp = DhcpService(store, desired, self._number[DELIVER], send, self.excess)
+        self._dns = DnsService(desired, self._number[DELIVER], send, excess=self.excess)
         self._adverts = RouterAdverts(desired, engine.fabric, self._number[DELIVER], send)
         self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
         ways = Ways(self._number[DELIVER], self._number[HOP], self._number[NAT_OUT])
         self._errors = IcmpErrors(engine.fabric.reader, ways, send)
-        self.leased: Mapping[tuple[str, str], tuple[str, ...]] = {}
+        self.leased: Lasting = {}
         """The addresses that guests have by DHCP now, by network and MAC."""
         self._started = time.time()
 
@@ -62,12 +64,18 @@ class Services:
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Rows changed."""
+        self._dhcp.changed(changes)
         self._dns.changed(changes)
 
-    def leases_changed(self) -> set[str]:
-        """Look at the leases anew; gives the hosts whose guests have other addresses than before."""
-        before = self.leased
-        self.leased = lasting(self._desired.leases, self._started, time.time())
+    def leases_changed(self, changes: Iterable[Change] | None = None) -> set[str]:
+        """Look at the leases anew, or at those only that changed; gives the hosts whose guests have other addresses
+        than before."""
+        before, now = self.leased, time.time()
+        leases = self._desired.leases
+        if changes is None:
+            self.leased = lasting(leases, self._started, now)
+        else:
+            self.leased = still_lasting(before, leases, changes, self._started, now)
         macs = {mac for (_, mac), _ in before.items() ^ self.leased.items()}
         return {status.host for status in self._desired.statuses.values() if status.host and status.mac in macs}
 

@@ -6,22 +6,25 @@ from dataclasses import replace
 from ipaddress import IPv4Interface
 
 import pytest
+from dhcp_pools import pool_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from controller.leases import Leases
 from controller.model.lease import Lease
 from controller.services import dhcp_message as message
 from controller.services.dhcp import SILENCE, Answer, Server, answer
 from controller.services.dhcp_message import NOBODY, Kind, Option, Request
-from controller.services.pool import GRACE_SECONDS, OFFER_SECONDS, Book, Pool
+from controller.services.offers import OFFER_SECONDS
+from controller.services.pool import GRACE_SECONDS, Book
 
 A, B, C = (f"52:54:00:00:00:0{n}" for n in "abc")
 GATEWAY = "10.0.0.1"
 
 
 def server(*ranges: tuple[str, str], **pool: dict[str, str]) -> Server:
-    made = Pool(
+    made = pool_of(
         ranges or (("10.0.0.10", "10.0.0.12"),), pool.get("reserved", {}), {GATEWAY: "", **pool.get("taken", {})}
     )
     return Server("web", "02:f5:00:00:00:01", (IPv4Interface("10.0.0.1/24"),), made, 3600, 1450, router=True)
@@ -36,7 +39,7 @@ class Talk:
     """A server and its book; what is to be written is written."""
 
     def __init__(self, it: Server) -> None:
-        self.server, self.leases, self.now = it, {}, 1000.0
+        self.server, self.leases, self.now = it, Leases(), 1000.0
         self.book = Book(self.leases)
 
     def say(self, request: Request) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import Any
 from os_ken.lib.packet import dhcp
 
 from controller.desired import Desired
+from controller.leases import Leases
 from controller.model.lease import Lease
 from controller.model.port import PortStatus
 from controller.openflow.decode import PacketIn
@@ -19,6 +21,7 @@ from controller.services import datagrams
 from controller.services.datagrams import Datagram
 from controller.services.dhcp_message import Kind, Option
 from controller.services.dhcp_service import DhcpService, lasting
+from controller.services.excess import Excess
 from controller.services.pool import GRACE_SECONDS
 from controller.store.rows import Row, Write
 
@@ -61,7 +64,14 @@ class World:
         self.plug("p1", OWN, 5, portgroup)
         self.plug("p2", "52:54:00:00:00:02", 6, "default", **status)
         self.sent: list[bytes] = []
-        self.service = DhcpService(self.store, self.desired, 9, lambda host, message: bool(self.sent.append(message)))  # type: ignore[arg-type]
+        self.excess = Excess()
+        self.service = DhcpService(
+            self.store,  # type: ignore[arg-type]
+            self.desired,
+            9,
+            lambda host, message: bool(self.sent.append(message)),
+            self.excess,
+        )
 
     def plug(self, name: str, mac: str, ofport: int, portgroup: str, **status: Any) -> None:
         vnic = PortStatus(vm_uuid="u", mac=mac, host="h", ofport=ofport, network="web", portgroup=portgroup,
@@ -83,11 +93,22 @@ class World:
 
     def lease(self, address: str, mac: str, port: str, expires: float | None = None) -> None:
         made = Lease(network="web", ip=address, mac=mac, port=port, expires=int(expires or time.time() + 3600))
-        self.desired.leases.setdefault("web", {})[address] = made
+        self.desired.leases.setdefault("web", Leases())[address] = made
+
+    async def written(self) -> None:
+        """Nothing waits any more."""
+        async with asyncio.timeout(20.0):
+            while True:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                if not self.service._turns:
+                    break
 
     @property
     def pending(self) -> dict[str, Any]:
-        return {row: each.answer.lease for row, each in self.service._waiting.items()}
+        turns = self.service._turns
+        return {str(row): each.answer.lease for mine in (*turns._new.values(), *turns._old.values())
+                for row, each in mine.items()}  # fmt: skip
 
 
 def test_what_is_reserved_or_another_vnics_is_not_given() -> None:
@@ -106,9 +127,106 @@ def test_a_vnic_has_one_address_and_a_learning_one_as_many_as_may_be_behind_it()
             mac = OWN if portgroup == "default" and not number else f"52:54:00:00:01:{number:02x}"
             world.say(Kind.REQUEST, mac, address=f"10.0.0.{20 + number}")
             for row, lease in world.pending.items():
-                world.desired.leases.setdefault("web", {})[row.partition("/")[2]] = lease
-            world.service._waiting.clear()
+                world.desired.leases.setdefault("web", Leases())[row.partition("/")[2]] = lease
+            world.service._turns.take(99)
         assert len(world.desired.leases["web"]) == most, portgroup
+
+
+def test_one_vnic_is_not_offered_all_that_there_is() -> None:
+    world = World("open")
+    for number in range(300):
+        world.say(Kind.DISCOVER, f"52:54:00:00:02:{number & 255:02x}" if number < 250 else OWN)
+    assert len(world.service._book("web", 4).offers.behind("p1", time.time())) == 32
+    before = len(world.sent)
+    world.say(Kind.DISCOVER, "52:54:00:00:00:02", ofport=6)
+    assert len(world.sent) == before + 1
+
+
+def test_who_asks_again_and_again_makes_no_writes() -> None:
+    world = World()
+    world.lease("10.0.0.20", OWN, "p1")
+    for _ in range(50):
+        world.say(Kind.REQUEST, ciaddr="10.0.0.20")
+    assert (world.pending, len(world.sent)) == ({}, 50)
+    world.lease("10.0.0.20", OWN, "p1", time.time() + 3600 * 3 / 4 - 10)
+    world.say(Kind.REQUEST, ciaddr="10.0.0.20")
+    assert list(world.pending) == ["web/10.0.0.20"]
+
+
+def test_a_guest_that_gives_back_and_asks_without_end_makes_few_writes_and_others_wait_for_none() -> None:
+    async def main() -> None:
+        world = World()
+        world.store.gate.set()
+        work = asyncio.create_task(world.service.run())
+        for _ in range(100):
+            world.say(Kind.REQUEST, address="10.0.0.20")
+            await world.written()
+            if world.store.asked[-1]:
+                world.lease("10.0.0.20", OWN, "p1")
+            world.say(Kind.RELEASE, ciaddr="10.0.0.20")
+            await world.written()
+            world.desired.leases["web"].pop("10.0.0.20", None)
+        writes = sum(len(each) for each in world.store.asked)
+        assert 16 <= writes <= 20
+        assert world.excess.total["DHCP"] >= 100
+        assert [(each.vnic.port, each.service) for each in world.excess.recent()] == [("p1", "DHCP")]
+        world.say(Kind.REQUEST, "52:54:00:00:00:02", ofport=6, address="10.0.0.30")
+        await world.written()
+        assert sum(len(each) for each in world.store.asked) == writes + 1
+        work.cancel()
+
+    asyncio.run(main())
+
+
+def test_all_that_ask_at_once_are_written_at_once() -> None:
+    async def main() -> None:
+        world = World()
+        for number in range(100):
+            world.plug(f"q{number}", f"52:54:00:00:03:{number:02x}", 100 + number, "default")
+        work = asyncio.create_task(world.service.run())
+        for number in range(100):
+            mac = f"52:54:00:00:03:{number:02x}"
+            world.say(Kind.REQUEST, mac, ofport=100 + number, address=f"10.0.0.{20 + number}")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert [len(each) for each in world.store.asked] == [100]
+        assert world.sent == []  # nobody is told before it is written
+        world.store.gate.set()
+        await world.written()
+        assert len(world.sent) == 100
+        work.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_packet_costs_as_much_in_a_large_fleet_as_in_a_small_one() -> None:
+    def lines(others: int) -> int:
+        """Lines of Python that an exchange takes beside so many vNICs that have leases."""
+        world = World()
+        for number in range(others):
+            mac, ip = f"52:54:00:01:{number >> 8:02x}:{number & 255:02x}", f"10.1.{number >> 8}.{number & 255}"
+            world.store.kinds["Port"][f"o{number}"] = Row("Port", f"o{number}", {
+                "vm": f"vm{number}", "mac": mac, "network": "web", "addresses": [ip],
+            })  # fmt: skip
+            world.lease(f"10.2.{number >> 8}.{number & 255}", mac, f"o{number}")
+        world.desired.load()
+        counted = [0]
+
+        def count(frame: Any, event: str, arg: object) -> Any:
+            counted[0] += event == "line"
+            return count
+
+        world.say(Kind.DISCOVER)
+        sys.settrace(count)
+        try:
+            world.say(Kind.DISCOVER)
+            world.say(Kind.REQUEST, address="10.0.0.30")
+        finally:
+            sys.settrace(None)
+        return counted[0]
+
+    few, many = lines(10), lines(1000)
+    assert many < few + 100, (few, many)
 
 
 def test_nobody_gives_up_the_lease_of_another_vnic() -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from os_ken.lib.packet import ethernet, ipv4, packet, tcp
 
 from controller import meters
+from controller.leases import Leases
 from controller.model.lease import Lease
 from controller.model.network import NetworkSpec
 from controller.model.port import PortStatus
@@ -192,7 +193,7 @@ class Fleet:
 
     def leased(self, network: str, number: int, name: str) -> None:
         lease = Lease(network=network, ip=f"10.0.0.{number}", mac=MAC, name=name, expires=2**33)
-        self.desired.leases.setdefault(network, {})[lease.ip] = lease
+        self.desired.leases.setdefault(network, Leases())[lease.ip] = lease
         row = Row("DhcpLease", lease.row, lease.model_dump(mode="json"))
         self.service.changed([Change(row.kind, row.name, None, row)])
 

@@ -1,0 +1,75 @@
+"""What waits to be done for guests, taken in turns: nobody waits longer because another asks more."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+W = TypeVar("W", bound=Hashable)
+T = TypeVar("T")
+
+
+class Turns(Generic[W, T]):
+    """Things (T) by key, each somebody's (W). Whoever had nothing waiting goes first, as in RFC 8290, 4.2: who asks
+    little is served at once, however many ask without end."""
+
+    def __init__(self, most: int, most_each: int) -> None:
+        self._most, self._most_each = most, most_each
+        self._whose: dict[Hashable, W] = {}  # by key
+        self._new: dict[W, dict[Hashable, T]] = {}  # by whose they are: in the order of their turns
+        self._old: dict[W, dict[Hashable, T]] = {}
+
+    def __len__(self) -> int:
+        return len(self._whose)
+
+    def owner(self, key: Hashable) -> W | None:
+        """Whose the thing of this key is that waits."""
+        return self._whose.get(key)
+
+    def put(self, whose: W, key: Hashable, thing: T) -> W | None:
+        """Let it wait, instead of what this one had under the key. Returns whose thing was dropped for want of room:
+        this one's own, or the last of those who have most waiting."""
+        mine = self._new.get(whose) or self._old.get(whose)
+        if mine is not None and key in mine:
+            mine[key] = thing
+            return None
+        has = len(mine) if mine is not None else 0
+        if has >= self._most_each:
+            return whose
+        dropped = None
+        if len(self) >= self._most:
+            dropped = self._longest()
+            if has + 1 >= len(self._things(dropped)):
+                return whose
+            self._drop_last(dropped)
+        if mine is None:
+            mine = self._new.setdefault(whose, {})
+        mine[key] = thing
+        self._whose[key] = whose
+        return dropped
+
+    def take(self, most: int) -> dict[Hashable, T]:
+        """Those whose turn it is, by key; they wait no more."""
+        found: dict[Hashable, T] = {}
+        while len(found) < most and self._whose:
+            round_ = self._new or self._old
+            whose = next(iter(round_))
+            things = round_.pop(whose)
+            key = next(iter(things))
+            found[key] = things.pop(key)
+            del self._whose[key]
+            if things:
+                self._old[whose] = things
+        return found
+
+    def _things(self, whose: W) -> dict[Hashable, T]:
+        return self._new.get(whose) or self._old.get(whose) or {}
+
+    def _longest(self) -> W:
+        """Who has most waiting."""
+        return max((*self._new, *self._old), key=lambda whose: len(self._things(whose)))
+
+    def _drop_last(self, whose: W) -> None:
+        """What this one, who has several waiting, asked last."""
+        key, _ = self._things(whose).popitem()
+        del self._whose[key]
