@@ -8,12 +8,11 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from controller.model.subnet import DEFAULT_LEASE_SECONDS
+from topology.network_dnsmasq import read_dnsmasq
 from topology.network_findings import Findings
-from topology.network_rules import DNSMASQ
 from topology.xml_reader import shown
 
 _UNITS = {"seconds": 1, "minutes": 60, "hours": 3600}
-_DNS_OPTIONS = ("dhcp-option=6,", "dhcp-option=option:dns-server,", "dhcp-option=option6:dns-server,")
 _WITHOUT_DHCP = "there is no DHCP here to tell guests of it"
 
 
@@ -37,15 +36,17 @@ def read_subnet(found: Findings, ip: Element) -> str | None:
 
 def read_dhcp(found: Findings, root: Element) -> Iterator[tuple[str, Any]]:
     sections = root.findall("ip/dhcp")
-    domain, dns = root.find("domain"), list(_name_servers(found, root))
+    domain, more = root.find("domain"), read_dnsmasq(found, root)
     if not sections:
-        if dns:
+        if more:
             found.ignore("dnsmasq:options/dnsmasq:option@value", _WITHOUT_DHCP)
         return
     ends = [[one.get("start", ""), one.get("end", "")] for each in sections for one in each.findall("range")]
     ranges, ranges6 = ([each for each in ends if (":" in each[0]) == is_ipv6] for is_ipv6 in (False, True))
     hosts = [_host(found, one) for each in sections for one in each.findall("host")]
-    dhcp: dict[str, Any] = {"range": ranges, "range6": ranges6, "hosts": hosts, "dns": dns}
+    dhcp: dict[str, Any] = {"range": ranges, "range6": ranges6, "hosts": hosts, **more}
+    if (boot := _boot(found, sections)) is not None:
+        dhcp["boot"] = boot
     if (lease := _lease(found, sections)) is not None:
         dhcp["lease"] = lease
     if domain is not None:
@@ -86,15 +87,17 @@ def _seconds(found: Findings, lease: Element | None) -> int:
     return (expiry or 1) * _UNITS.get(unit, 1)
 
 
-def _name_servers(found: Findings, root: Element) -> Iterator[str]:
-    for option in root.findall(f"{{{DNSMASQ}}}options/{{{DNSMASQ}}}option"):
-        value = option.get("value", "")
-        start = next((known for known in _DNS_OPTIONS if value.startswith(known)), None)
-        if start is None:
-            found.refuse("dnsmasq:options/dnsmasq:option@value", f"{shown(value)!r}: no dnsmasq runs here",
-                         "leave it out; dhcp-option=6,ADDRESS is understood")  # fmt: skip
-        else:
-            yield from (server.strip("[]") for server in value.removeprefix(start).split(","))
+def _boot(found: Findings, sections: list[Element]) -> dict[str, str] | None:
+    """What guests boot from: the same for all, as a network has one DHCP server."""
+    said = [dict(boot.items()) for each in sections for boot in each.findall("bootp")]
+    if any(each != said[0] for each in said):
+        found.refuse("ip/dhcp/bootp", "several that differ: a network has one", "keep one of them")
+    boot = said[0] if said else None
+    if boot is not None and "server" not in boot and "://" not in boot.get("file", ""):
+        found.refuse("ip/dhcp/bootp", f"{shown(boot.get('file', ''))!r}: no files are served here, so no host is its "
+                     "server", "name your TFTP server: server='10.10.10.5'; or write a URL")  # fmt: skip
+        return None
+    return boot
 
 
 def _usual_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:

@@ -17,6 +17,7 @@ from controller.model.subnet import DEFAULT_LEASE_SECONDS, Dhcp
 from topology.merge_patch import difference
 from topology.network_definition import SPEC, define_network
 from topology.network_dns import write_dns
+from topology.network_dnsmasq import write_dnsmasq
 from topology.network_rules import DNSMASQ
 
 register_namespace("dnsmasq", DNSMASQ)
@@ -46,13 +47,8 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
         if group_name in spec.portgroups:
             _portgroup(network, group_name, spec.portgroups[group_name])
     _addresses(network, spec)
-    if spec.dhcp is not None and spec.dhcp.dns:
-        options = SubElement(network, f"{{{DNSMASQ}}}options")
-        if servers := spec.dhcp.dns_of(4):
-            SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=6,{','.join(servers)}")
-        if servers := spec.dhcp.dns_of(6):
-            told = ",".join(f"[{server}]" for server in servers)
-            SubElement(options, f"{{{DNSMASQ}}}option", value=f"dhcp-option=option6:dns-server,{told}")
+    if spec.dhcp is not None:
+        write_dnsmasq(network, spec.dhcp)
     if (metadata := _unsaid(network, spec)) is not None:
         network.insert(2, metadata)  # behind name and uuid, as libvirt itself writes it
     indent(network)
@@ -122,6 +118,9 @@ def _dhcp(ip: Element, subnet: _Interface, dhcp: Dhcp) -> None:
             told = {"mac": host.mac, "id": host.id, "ip": host.ip, "name": host.name}
             said = {name: value for name, value in told.items() if value is not None}
             _lease(SubElement(section, "host", said), dhcp)
+    if dhcp.boot is not None and subnet.version == 4:
+        server = {"server": dhcp.boot.server} if dhcp.boot.server is not None else {}
+        SubElement(section, "bootp", {"file": dhcp.boot.file, **server})
 
 
 def _lease(element: Element, dhcp: Dhcp) -> None:

@@ -75,6 +75,10 @@ class Findings:
         """One more problem, at a path below ``<network>``."""
         self.problems.append(Problem(f"network/{where}".replace("/@", "@"), what, remedy))
 
+    def warn(self, path: str, what: str) -> None:
+        """Something at a path below ``<network>`` is ignored."""
+        self.warnings.append(Problem(f"network/{path}".replace("/@", "@"), f"{what}; ignored"))
+
     def ignore(self, path: str, why: str) -> None:
         """What the table takes cannot be used here."""
         values = self.taken.pop(path, [""])

@@ -141,8 +141,9 @@ def _network() -> Iterator[tuple[str, Rule]]:
     yield (
         "dnsmasq:options/dnsmasq:option@value",
         _taken(
-            "`dhcp-option=6,ADDRESS,…` and `dhcp-option=option6:dns-server,[ADDRESS],…` are `dhcp.dns`; others are "
-            "refused: no dnsmasq runs here"
+            "`dhcp-option=` of IPv4 by name or number: 6 is `dhcp.dns`, 3 `dhcp.router`, 121 and 249 `dhcp.routes`, "
+            "others `dhcp.options`; of IPv6 `option6:dns-server`; `dhcp-boot=` is `dhcp.boot`. Tags, and what else "
+            "dnsmasq knows, are refused by name: no dnsmasq runs here"
         ),
     )
 
@@ -206,8 +207,9 @@ def _ip() -> Iterator[tuple[str, Rule]]:
     yield "ip@prefix", _taken("the subnet's size; by the address's class when both are absent, 64 for IPv6")
     yield "ip@family", _taken("as the address is", "ipv4", "ipv6")
     yield "ip@localPtr", _ignored("nobody else is asked about the addresses of a network here", "yes")
-    yield "ip/tftp", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
-    yield "ip/tftp@root", _refused("no files are served here", "serve TFTP from a guest or machine of yours")
+    tftp = "serve TFTP from a guest or machine of yours, and name it in `<bootp server=…/>`"
+    yield "ip/tftp", _refused("no files are served here", tftp)
+    yield "ip/tftp@root", _refused("no files are served here", tftp)
     yield "ip/dhcp", _taken("`dhcp`")
     yield "ip/dhcp/range", _taken("`dhcp.range`, of IPv6 `dhcp.range6`", many=True)
     yield "ip/dhcp/range@start", _taken()
@@ -221,10 +223,12 @@ def _ip() -> Iterator[tuple[str, Rule]]:
         yield f"ip/dhcp/{of}/lease", _taken("`dhcp.lease`: the same for all")
         yield f"ip/dhcp/{of}/lease@expiry", _taken("2 minutes or more; 0, without end, is refused")
         yield f"ip/dhcp/{of}/lease@unit", _taken("seconds, minutes (when absent) or hours")
-    bootp = "DHCP here says nothing of network boot yet"
-    yield "ip/dhcp/bootp", _refused(bootp, "leave it out, or boot from a disk")
-    yield "ip/dhcp/bootp@file", _refused(bootp, "leave it out, or boot from a disk")
-    yield "ip/dhcp/bootp@server", _refused(bootp, "leave it out, or boot from a disk")
+    yield "ip/dhcp/bootp", _taken("`dhcp.boot`: the same for all")
+    yield "ip/dhcp/bootp@file", _taken("`file`")
+    yield (
+        "ip/dhcp/bootp@server",
+        _taken("`server`, an address; needed unless `file` is a URL"),
+    )
 
 
 RULES: Mapping[str, Rule] = {

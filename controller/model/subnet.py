@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from controller.model.dhcp_options import canonical, encoded, option_name
 from controller.model.fields import Address, Mac, Spec
 
 DEFAULT_LEASE_SECONDS = 3600  # what libvirt's dnsmasq gives (formatnetwork, "lease")
@@ -127,6 +128,43 @@ class Route(Spec):
     via: Address = Field(description="the guest's address in this network, of the same version of IP")
 
 
+class GuestRoute(Spec):
+    """A way that guests are told of (classless static route, RFC 3442)."""
+
+    to: Annotated[str, AfterValidator(_prefix)] = Field(description="the subnet, such as 10.50.0.0/16")
+    via: Ipv4 = Field(description="the address of this network that leads there")
+
+
+class Boot(Spec):
+    """What a guest boots from by network (PXE, HTTP boot)."""
+
+    file: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$", max_length=127)] = Field(
+        description="the boot file's path on the server, or a URL"
+    )
+    server: Ipv4 | None = Field(default=None, description="the TFTP server; not needed of a URL")
+
+    @model_validator(mode="after")
+    def _says_where(self) -> Boot:
+        if self.server is None and "://" not in self.file:
+            raise ValueError(f"boots {self.file} from nowhere: no files are served here; name your TFTP server in "
+                             "server, or write a URL")  # fmt: skip
+        return self
+
+
+def _option_names(value: object) -> object:
+    """Options by their one name, values as lists."""
+    if not isinstance(value, Mapping):
+        return value
+    found: dict[str, object] = {}
+    for name, said in value.items():
+        known = option_name(str(name))
+        if known in found:
+            raise ValueError(f"names option {known} twice; keep one of them")
+        values = [str(each) for each in said] if isinstance(said, (list, tuple)) else [str(said)]
+        found[known] = canonical(known, values)
+    return found
+
+
 class Dhcp(Spec):
     """What the DHCP server of a network hands out. It answers on every host by itself."""
 
@@ -146,6 +184,30 @@ class Dhcp(Spec):
         default=None, description="the guests' DNS domain"
     )
     dns: tuple[Address, ...] = Field(default=(), max_length=8, description="name servers that guests are told of")
+
+    router: tuple[Ipv4, ...] | None = Field(
+        default=None, max_length=8, description="where guests send what is for elsewhere; nowhere: []"
+    )
+    routes: tuple[GuestRoute, ...] = Field(
+        default=(), max_length=32, description="ways that guests are told of: each to, and via which address"
+    )
+    boot: Boot | None = Field(default=None, description="what guests boot from by network: file and server")
+    options: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_option_names)] = Field(
+        default_factory=dict, description="more options of IPv4, by dnsmasq's names or by number"
+    )
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Dhcp:
+        for name, values in self.options.items():
+            encoded(name, values)
+        if self.boot is not None and (twice := self.options.keys() & {"tftp-server", "bootfile-name"}):
+            raise ValueError(f"has boot and option {', '.join(sorted(twice))}, which boot sets; keep one of them")
+        seen: set[str] = set()
+        for route in self.routes:
+            if route.to in seen:
+                raise ValueError(f"has two routes to {route.to}; keep one of them")
+            seen.add(route.to)
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Dhcp:
@@ -188,6 +250,12 @@ class Dhcp(Spec):
             for low, high in ranges:
                 if not any(_usable(low, each) and _usable(high, each) for each in gateways):
                     yield f"leases {low} to {high}, which is not within one subnet; use addresses of {told}"
+            near = self.router or () if version == 4 else ()
+            for what, address in [("names the router", each) for each in near] + [
+                (f"routes {route.to} via", route.via) for route in self.routes if version == 4
+            ]:
+                if not any(_usable(address, each) for each in gateways):
+                    yield f"{what} {address}, which guests do not reach; use an address of {told or 'an IPv4 subnet'}"
             for host in self.hosts_of(version):
                 if not any(_usable(host.ip, each) and host.ip != str(each.ip) for each in gateways):
                     yield f"reserves {host.ip}, which is no guest's address; use one of {told}, and not the gateway's"

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 
 from controller.model.lease import Lease
+from controller.model.subnet import Boot
 from controller.services import dhcp_message as message
 from controller.services.datagrams import Datagram
 from controller.services.dhcp_message import CLIENT_PORT, NOBODY, SERVER_PORT, Kind, Option, Reply, Request
 from controller.services.pool import Book, Pool, choose, declined, since, still_new
 
 _NOT_YOURS = b"not an address for this client"
+_EVERYWHERE = IPv4Network("0.0.0.0/0")
 _ALL_MACS, _ALL = "ff:ff:ff:ff:ff:ff", "255.255.255.255"
 
 
@@ -24,7 +26,8 @@ _ALL_MACS, _ALL = "ff:ff:ff:ff:ff:ff", "255.255.255.255"
 class Server:
     """What the server of one network says. ``mtu`` is bytes; ``router`` says whether guests are to send to the gateway
     what is for elsewhere, ``answers_dns`` that the gateway is a name server, which they are told unless ``dns`` names
-    others; ``names`` are those of reservations, by MAC."""
+    others; ``names`` are those of reservations, by MAC. ``routers`` are told instead of the gateway; ``routes`` are
+    subnets, each with the address that leads there; ``options`` are code and value of what else is told."""
 
     network: str
     mac: str
@@ -37,10 +40,26 @@ class Server:
     dns: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     answers_dns: bool = False
+    routers: tuple[str, ...] | None = None
+    routes: tuple[tuple[IPv4Network, str], ...] = ()
+    boot: Boot | None = None
+    options: tuple[tuple[int, bytes], ...] = ()
 
     def gateway_of(self, address: str) -> IPv4Interface | None:
         """The gateway in the address's subnet."""
         return next((each for each in self.gateways if IPv4Address(address) in each.network), None)
+
+    def routers_in(self, gateway: IPv4Interface) -> tuple[str, ...]:
+        """Where guests of the gateway's subnet send what is for elsewhere."""
+        if self.routers is None:
+            return (str(gateway.ip),) if self.router else ()
+        return tuple(each for each in self.routers if IPv4Address(each) in gateway.network)
+
+    def routes_in(self, gateway: IPv4Interface) -> tuple[tuple[IPv4Network, str], ...]:
+        """The routes that such guests are told. Who gets any ignores the routers told otherwise (RFC 3442), so the way
+        to everywhere else is one of them."""
+        near = tuple((to, via) for to, via in self.routes if IPv4Address(via) in gateway.network)
+        return (*near, *((_EVERYWHERE, via) for via in self.routers_in(gateway)[:1])) if near else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +145,11 @@ def _reply(server: Server, request: Request, kind: Kind, address: str, *, lasts:
         options: list[tuple[int, bytes]] = [(Option.SERVER, gateway.ip.packed), (Option.MESSAGE, _NOT_YOURS)]
     else:
         options = list(_told(server, request, gateway, lasts=lasts))
-    reply = Reply(kind, address if lasts else NOBODY, options)
+    boot = server.boot if kind is not Kind.NAK else None
+    reply = Reply(
+        kind, address if lasts else NOBODY, options, min(request.longest, max(server.mtu, message.SHORTEST)),
+        (boot and boot.server) or NOBODY, boot.file if boot is not None else "",
+    )  # fmt: skip
     payload = message.encode(request, reply)
     if kind is Kind.NAK or (request.broadcast and request.ciaddr == NOBODY):
         mac, to = _ALL_MACS, _ALL
@@ -144,8 +167,8 @@ def _told(server: Server, request: Request, gateway: IPv4Interface, *, lasts: bo
         yield Option.REBINDING, message.seconds(server.lease_seconds * 7 // 8)
     yield Option.SUBNET_MASK, gateway.netmask.packed
     yield Option.BROADCAST, gateway.network.broadcast_address.packed
-    if server.router:
-        yield Option.ROUTER, gateway.ip.packed
+    if routers := server.routers_in(gateway):
+        yield Option.ROUTER, message.addresses(*routers)
     if server.dns or server.answers_dns:
         yield Option.DNS, message.addresses(*(server.dns or (str(gateway.ip),)))
     if server.domain:
@@ -153,3 +176,17 @@ def _told(server: Server, request: Request, gateway: IPv4Interface, *, lasts: bo
     yield Option.MTU, server.mtu.to_bytes(2, "big")
     if request.chaddr in server.names and Option.HOST_NAME in request.asked:
         yield Option.HOST_NAME, server.names[request.chaddr].encode("ascii")
+    if routes := server.routes_in(gateway):
+        yield Option.ROUTES, message.routes(routes)
+    yield from ((code, value) for code, value in _more(server, gateway) if code in request.asked or not request.asked)
+
+
+def _more(server: Server, gateway: IPv4Interface) -> Iterator[tuple[int, bytes]]:
+    """What only a client is told that asks for it, or that asks for nothing by number."""
+    if server.boot is not None:
+        yield Option.BOOT_FILE, server.boot.file.encode("ascii")
+        if server.boot.server is not None:
+            yield Option.TFTP_SERVER, server.boot.server.encode("ascii")
+    if routes := server.routes_in(gateway):
+        yield Option.ROUTES_OF_MICROSOFT, message.routes(routes)
+    yield from server.options

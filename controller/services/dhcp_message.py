@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network
@@ -20,6 +20,8 @@ _COOKIE = b"\x63\x82\x53\x63"  # RFC 2131, 3
 _PAD, _END, _OVERLOAD = 0, 255, 52
 _ETHERNET, _REQUEST, _REPLY = 1, 1, 2
 _BROADCAST = 0x8000
+SHORTEST = 576  # bytes of an IP packet that every client takes (RFC 2131, 2)
+_HEADERS = 28  # bytes of IPv4 and UDP
 _SMALLEST = 300  # bytes that a BOOTP client must accept (RFC 1542, 2.1)
 
 
@@ -55,13 +57,17 @@ class Option(IntEnum):
     RENEWAL = 58
     REBINDING = 59
     CLIENT = 61
+    LONGEST = 57
+    TFTP_SERVER = 66
+    BOOT_FILE = 67
     ROUTES = 121
+    ROUTES_OF_MICROSOFT = 249
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a client sent. Addresses are text, ``0.0.0.0`` or None where it names none; ``asked`` are the options that
-    it wants to be told."""
+    it wants to be told, ``longest`` is how many bytes of an IP packet it takes."""
 
     kind: Kind
     xid: int
@@ -74,15 +80,20 @@ class Request:
     client_id: bytes
     host_name: str
     asked: frozenset[int]
+    longest: int = SHORTEST
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a client is told. ``options`` are code and value, in order."""
+    """What a client is told. ``options`` are code and value, what it needs most first; ``room`` is bytes of an IP
+    packet. It boots from ``file`` of ``next_server``."""
 
     kind: Kind
     yiaddr: str = NOBODY
     options: Sequence[tuple[int, bytes]] = field(default_factory=tuple)
+    room: int = SHORTEST
+    next_server: str = NOBODY
+    file: str = ""
 
 
 def decode(payload: bytes) -> Request:
@@ -108,20 +119,31 @@ def decode(payload: bytes) -> Request:
         _dotted(requested) if requested else None, _dotted(server) if server else None,
         options.get(Option.CLIENT, b"")[:64], _name(options.get(Option.HOST_NAME, b"")),
         frozenset(options.get(Option.ASKED_FOR, b"")),
+        max(SHORTEST, int.from_bytes(_one(options, Option.LONGEST, 2) or b"", "big")),
     )  # fmt: skip
 
 
 def encode(request: Request, reply: Reply) -> bytes:
-    """The message that answers a request. Raises PacketError when an option is longer than 255 bytes."""
-    told = [(Option.KIND, bytes([reply.kind])), *reply.options]
+    """The message that answers a request; options that find no room are left out. Raises PacketError when one is longer
+    than 255 bytes."""
+    told = [(int(Option.KIND), bytes([reply.kind])), *reply.options]
     if long := next((code for code, value in told if len(value) > 255), None):
         raise PacketError(f"option {long} does not fit into 255 bytes")
-    options = dhcp.options([dhcp.option(code, value) for code, value in told])
+    options = dhcp.options([dhcp.option(code, value) for code, value in _fitting(told, reply.room)])
     made = dhcp.dhcp(
         _REPLY, request.chaddr, options, xid=request.xid, flags=_BROADCAST if request.broadcast else 0,
         ciaddr=request.ciaddr if reply.kind is Kind.ACK else NOBODY, yiaddr=reply.yiaddr, giaddr=request.giaddr,
+        siaddr=reply.next_server, boot_file=reply.file,
     )  # fmt: skip
     return bytes(made.serialize()).ljust(_SMALLEST, b"\0")
+
+
+def _fitting(told: Sequence[tuple[int, bytes]], room: int) -> Iterator[tuple[int, bytes]]:
+    left = room - _HEADERS - _HEAD.size - len(_COOKIE) - 1  # and the end
+    for code, value in told:
+        if 2 + len(value) <= left:
+            left -= 2 + len(value)
+            yield code, value
 
 
 def addresses(*texts: str) -> bytes:

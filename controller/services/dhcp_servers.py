@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv6Interface, ip_address
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, ip_address
 
 from controller.addresses import Addresses
 from controller.desired import Desired
+from controller.model.dhcp_options import encoded
 from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.subnet import Dhcp, DhcpHost
@@ -70,6 +71,8 @@ class Servers:
             network_mtu(spec, overlay_mtu(self._desired.hosts.values())), spec.mode != "isolated",
             dhcp.domain or spec.dns_domain, dhcp.dns_of(4),
             {mac: host.name for mac, host in hosts.items() if host.name is not None}, spec.answers_dns,
+            dhcp.router, tuple((IPv4Network(route.to), route.via) for route in dhcp.routes), dhcp.boot,
+            tuple(encoded(option, values) for option, values in dhcp.options.items()),
         )  # fmt: skip
 
     def _server6(self, name: str, spec: NetworkSpec, dhcp: Dhcp) -> Server6:

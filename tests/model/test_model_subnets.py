@@ -30,6 +30,10 @@ def network(**fields: Any) -> NetworkSpec:
     return NetworkSpec.model_validate({"mode": "isolated", **fields})
 
 
+def told(**dhcp: object) -> dict[str, object]:
+    return {"subnets": ["10.0.0.0/24"], "dhcp": dhcp}
+
+
 @pytest.mark.parametrize(
     ("written", "gateway"),
     [
@@ -85,6 +89,17 @@ def test_the_gateways_mac_goes_with_the_name_unless_it_is_written() -> None:
         ({"subnets": ["10.0.0.0/24"], "dhcp": {"range": ["10.0.0.9", "10.0.0.255"]}}, "not within one subnet"),
         ({"subnets": ["10.0.0.0/24"], "dhcp": {"range": ["fd00::1", "fd00::2"]}}, "no IPv4 address"),
         ({"subnets": ["10.0.0.0/24"], "dhcp": {"lease": 60}}, "greater than or equal to 120"),
+        (told(router=["10.9.0.1"]), "names the router 10.9.0.1, which guests do not reach"),
+        (told(routes=[{"to": "10.50.0.0/16", "via": "10.9.0.1"}]), "routes 10.50.0.0/16 via 10.9.0.1, which guests"),
+        (told(routes=[{"to": "10.50.0.0/16", "via": f"10.0.0.{n}"} for n in (2, 3)]), "two routes to 10.50.0.0/16"),
+        (told(boot={"file": "pxelinux.0"}), "no files are served here"),
+        (told(boot={"file": "a b", "server": "10.0.0.9"}), "match pattern"),
+        (told(boot={"file": "a", "server": "10.0.0.9"}, options={66: "b"}), "which boot sets"),
+        (told(options={"router": "10.0.0.2"}), "is not set so; write dhcp.router"),
+        (told(options={42: "10.0.0.3", "ntp-server": "10.0.0.4"}), "names option ntp-server twice"),
+        (told(options={"ntp-server": "noon"}), "option ntp-server is noon"),
+        (told(options={"domain-search": ["x" * 60 + ".example"] * 4}), "has 280 bytes"),
+        (told(options={"root-path": []}), "has 0 bytes"),
         (
             {"subnets": ["10.0.0.0/24"], "dhcp": {"hosts": [{"mac": "52:54:00:00:00:01", "ip": "10.0.0.1"}]}},
             "no guest's",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv4Network
 
 import pytest
 from dhcp_pools import pool_of
@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from controller.leases import Leases
 from controller.model.lease import Lease
+from controller.model.subnet import Boot
 from controller.services import dhcp_message as message
 from controller.services.dhcp import SILENCE, Answer, Server, answer
 from controller.services.dhcp_message import NOBODY, Kind, Option, Request
@@ -116,6 +117,46 @@ def test_an_isolated_network_has_no_way_out() -> None:
     told = Talk(replace(server(), router=False)).told(ask(Kind.DISCOVER))
     assert told is not None
     assert Option.ROUTER not in told[2]
+
+
+def test_guests_are_told_other_routers_and_the_ways_beside_them() -> None:
+    routes = ((IPv4Network("10.50.0.0/16"), "10.0.0.7"), (IPv4Network("10.60.0.0/16"), "10.9.0.7"))
+    for routers, said, ways in (
+        (None, [10, 0, 0, 1], "10 0a32 0a000007 00 0a000001"),
+        (("10.0.0.2", "10.9.0.2"), [10, 0, 0, 2], "10 0a32 0a000007 00 0a000002"),
+        ((), None, "10 0a32 0a000007"),
+    ):
+        _, _, told = Talk(replace(server(), routers=routers, routes=routes)).told(ask(Kind.DISCOVER)) or (0, 0, {})
+        assert told.get(Option.ROUTER) == (bytes(said) if said else None)
+        assert told[Option.ROUTES] == told[Option.ROUTES_OF_MICROSOFT] == bytes.fromhex(ways)
+    _, _, told = Talk(server()).told(ask(Kind.DISCOVER)) or (0, 0, {})
+    assert Option.ROUTES not in told
+
+
+def test_more_is_told_to_those_who_ask_for_it() -> None:
+    it = replace(server(), options=((42, bytes([10, 0, 0, 3])), (224, b"x")), boot=Boot(file="pxe", server="10.0.0.9"))
+    for asked, found in (((), {42, 66, 67, 224}), ((1, 42), {42}), ((1,), set()), ((66, 67), {66, 67})):
+        _, _, told = Talk(it).told(ask(Kind.DISCOVER, asked=frozenset(asked))) or (0, 0, {})
+        assert told.keys() & {42, 66, 67, 224} == found
+    reply = Talk(it).say(ask(Kind.DISCOVER, asked=frozenset({1}))).reply
+    assert reply is not None
+    assert reply.payload[20:24] == bytes([10, 0, 0, 9])  # siaddr, and file: of BOOTP, for whoever boots
+    assert reply.payload[108:112] == b"pxe\0"
+    refused = Talk(it).say(ask(Kind.REQUEST, requested="10.0.0.99")).reply
+    assert refused is not None
+    assert refused.payload[108:112] == bytes(4)
+
+
+def test_what_finds_no_room_is_left_out_the_needed_first() -> None:
+    it = replace(server(), options=((224, b"x" * 200), (225, b"y" * 200), (226, b"z")))
+    for longest, found in ((576, {224, 226}), (1400, {224, 225, 226})):
+        talk = Talk(replace(it, mtu=1450))
+        said = talk.say(ask(Kind.DISCOVER, longest=longest)).reply
+        assert said is not None
+        assert len(said.payload) + 28 <= longest
+        _, _, told = talk.told(ask(Kind.DISCOVER, longest=longest)) or (0, 0, {})
+        assert told.keys() & {224, 225, 226} == found
+        assert told.keys() > {Option.LEASE, Option.ROUTER, Option.SUBNET_MASK}
 
 
 @pytest.mark.parametrize(

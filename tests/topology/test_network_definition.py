@@ -80,6 +80,24 @@ INNER = """<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.
   </dnsmasq:options>
 </network>"""
 
+# Guests that boot by network, and are told more than libvirt has words for.
+TOLD = """<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'>
+  <name>told</name>
+  <ip address='10.20.0.1' prefix='16'>
+    <dhcp><range start='10.20.1.1' end='10.20.1.99'/><bootp file='pxelinux.0' server='10.20.0.9'/></dhcp>
+  </ip>
+  <dnsmasq:options>
+    <dnsmasq:option value='dhcp-option=3'/>
+    <dnsmasq:option value='dhcp-option=121,10.50.0.0/16,10.20.0.7,10.60.0.0/16,10.20.0.8'/>
+    <dnsmasq:option value='dhcp-option=249,10.50.0.0/16,10.20.0.7'/>
+    <dnsmasq:option value='dhcp-option=option:ntp-server,10.20.0.3'/>
+    <dnsmasq:option value='dhcp-option-force=119,lab.example,example.org'/>
+    <dnsmasq:option value='dhcp-option=252,http://10.20.0.3/a,b.pac'/>
+    <dnsmasq:option value='dhcp-option=224,01:0a'/>
+    <dnsmasq:option value='dhcp-authoritative'/>
+  </dnsmasq:options>
+</network>"""
+
 # A name server with everything that it can be told.
 SERVER = """<network>
   <name>names</name>
@@ -192,7 +210,7 @@ def test_a_name_server() -> None:
 
 
 def test_every_attribute_that_is_taken_is_taken_in_one_of_these() -> None:
-    taken = {each.where for xml in (DEFAULT, LAN, INNER, SERVER) for each in define(xml).taken}
+    taken = {each.where for xml in (DEFAULT, LAN, INNER, TOLD, SERVER) for each in define(xml).taken}
     wanted = {path for path, rule in RULES.items() if rule.verdict == "taken" and "@" in path}
     neutral = {path for path in wanted if RULES[path].neutral}
     assert wanted - taken - neutral == set()
@@ -261,6 +279,11 @@ RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
         (DHCP.format(RANGE.format("<lease expiry='5' unit='days'/>")), "network/ip/dhcp/range/lease@unit", "'days'"),
         (DHCP.format(RANGE.format("<lease expiry='5'/>") + RANGE.format("")), "network/ip/dhcp/range/lease",
          "300 s, 3600 s: a network has one lease time"),
+        (DHCP.format("<bootp file='a'/>"), "network/ip/dhcp/bootp", "no files are served here"),
+        (DHCP.format("<bootp file='a' server='10.1.0.9'/>") + DHCP.format("<bootp file='b' server='10.1.0.9'/>"),
+         "network/ip/dhcp/bootp", "several that differ"),
+        (DHCP.format("<bootp file='a' server='boot.example'/>"), "network: Network blue: dhcp.boot.server",
+         "'boot.example' is no IP address"),
         (DHCP.format("<host name='a' ip='10.1.0.9'/>"), "network/ip/dhcp/host", "a reservation is of a MAC"),
         ("<metadata><x:net xmlns:x='urn:fleetswitch:net:1'/></metadata>", "network/metadata",
          "itself keeps on its hosts"),
@@ -277,9 +300,51 @@ def test_what_makes_no_sense_here_is_refused_where_it_stands(inside: str, where:
     assert what in refusals(network(inside))[where]
 
 
-def test_an_option_of_dnsmasq_that_is_not_understood() -> None:
-    told = refusals(INNER.replace("dhcp-option=6,10.20.0.53,10.20.0.54", "no-resolv"))
-    assert told == {"network/dnsmasq:options/dnsmasq:option@value": "'no-resolv': no dnsmasq runs here"}
+@pytest.mark.parametrize(
+    ("option", "what", "remedy"),
+    [
+        ("no-resolv", "'no-resolv': no dnsmasq runs here", "write <forwarder>"),
+        ("server=/corp.example/10.1.2.3", "no dnsmasq runs here", "write <forwarder> in <dns>"),
+        ("log-queries", "no dnsmasq runs here", "leave it out"),
+        ("dhcp-option=tag:red,42,10.20.0.3", "guests of one network are told the same", "a network of its own"),
+        ("dhcp-option=option6:ntp-server,[fd20::3]", "of IPv6 only name servers", "option6:dns-server"),
+        ("dhcp-option=51,9", "option 51 (lease-time) is not set so", "write dhcp.lease"),
+        ("dhcp-option=mtu,9", "option 26 (mtu) is not set so", "write the Network's mtu"),
+        ("dhcp-option=54,10.20.0.9", "option 54 is DHCP's own", "leave it out"),
+        ("dhcp-option=option:coffee,1", "no option of DHCPv4", "ntp-server"),
+        ("dhcp-option=ntp-server,noon", "option ntp-server is noon", "write 10.10.10.3"),
+        ("dhcp-option=19,300", "does not fit into 1 bytes", "a number"),
+        ("dhcp-option=224,7", "may be of 1, 2 or 4 bytes", "write 7b, 7s or 7i"),
+        ("dhcp-option=121,10.50.0.0/16", "without the address that leads there", "write dhcp-option=121,"),
+        ("dhcp-option=", "no option of DHCPv4", "a name of dnsmasq's"),
+    ],
+)
+def test_an_option_of_dnsmasq_that_is_not_understood(option: str, what: str, remedy: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        define(INNER.replace("dhcp-option=6,10.20.0.53,10.20.0.54", option))
+    (problem,) = caught.value.problems
+    assert problem.where == "network/dnsmasq:options/dnsmasq:option@value"
+    assert what in problem.what
+    assert remedy in problem.remedy
+
+
+def test_what_dnsmasq_would_tell_guests_is_told() -> None:
+    told = spec_of(TOLD)["dhcp"]
+    assert told["boot"] == {"file": "pxelinux.0", "server": "10.20.0.9"}
+    assert told["router"] == []
+    assert told["routes"] == [{"to": "10.50.0.0/16", "via": "10.20.0.7"}, {"to": "10.60.0.0/16", "via": "10.20.0.8"}]
+    assert told["options"] == {
+        "ntp-server": ["10.20.0.3"],
+        "domain-search": ["lab.example", "example.org"],
+        "252": ["http://10.20.0.3/a,b.pac"],
+        "224": ["01:0a"],
+    }
+    assert warned(TOLD) == {
+        "network/dnsmasq:options/dnsmasq:option@value": "'dhcp-authoritative': it is so anyhow; ignored"
+    }
+    booted = TOLD.replace("dhcp-authoritative", "dhcp-boot=undionly.kpxe,,10.20.0.4").replace("<bootp", "<!--bootp")
+    booted = booted.replace("server='10.20.0.9'/>", "-->")
+    assert spec_of(booted)["dhcp"]["boot"] == {"file": "undionly.kpxe", "server": "10.20.0.4"}
 
 
 @pytest.mark.parametrize(
@@ -330,7 +395,7 @@ def test_what_is_no_xml_of_a_network_is_refused(xml: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([DEFAULT, LAN, INNER]), st.data())
+@given(st.sampled_from([DEFAULT, LAN, INNER, TOLD]), st.data())
 def test_a_damaged_file_is_refused_or_read(xml: str, data: st.DataObject) -> None:
     at, length = data.draw(st.integers(0, len(xml))), data.draw(st.integers(0, 30))
     with suppress(InvalidInput):
@@ -393,6 +458,20 @@ def portgroups(draw: st.DrawFn, physical: bool) -> PortGroup:
 
 
 @st.composite
+def options(draw: st.DrawFn, subnets: list[str]) -> dict[str, Any]:
+    """What guests are told beside an address."""
+    near = next((subnet.rpartition(".")[0] + ".77" for subnet in subnets if "." in subnet), None)
+    files = [None, {"file": "pxelinux.0", "server": "10.250.0.1"}, {"file": "http://boot.example/<&>"}]
+    found = {
+        "boot": draw(st.sampled_from(files)),
+        "options": draw(st.sampled_from([{}, {"ntp-server": "10.0.0.3", 224: "01:ff", 66: " a, <&> b"}])),
+        "router": draw(st.sampled_from([None, [], [near]])) if near is not None else None,
+        "routes": draw(st.sampled_from([[], [{"to": "10.50.0.0/16", "via": near}]])) if near is not None else [],
+    }
+    return {**found, "boot": None} if found["options"] else found
+
+
+@st.composite
 def addresses(draw: st.DrawFn) -> dict[str, Any]:
     """Subnets, each with ranges and reservations of its own."""
     found: dict[str, Any] = {"subnets": [], "gateway_mac": draw(st.none() | st.just("52:54:00:99:00:01"))}
@@ -417,6 +496,7 @@ def addresses(draw: st.DrawFn) -> dict[str, Any]:
             "lease": draw(st.sampled_from([120, 3600, 7200, 2**31])),
             "domain": draw(st.none() | st.just("example.org")),
             "dns": draw(st.sampled_from([[], ["10.0.0.53"], ["10.0.0.53", "192.0.2.1", "fd00::53"]])),
+            **draw(options(found["subnets"])),
         }
     return found
 
