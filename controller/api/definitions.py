@@ -21,6 +21,7 @@ from controller.model.network import NetworkSpec, network_uuid
 from topology.network_definition import NetworkDefinition, as_new, define_network, read_network_xml
 from topology.network_dump import dump_network
 from topology.network_schema import SchemaAnswer, check_schema
+from topology.network_update import COMMANDS, SECTIONS, update_network
 
 Call = Callable[[Coroutine[Any, Any, Any]], Any]
 Change = Callable[[Query, Callable[[], Coroutine[Any, Any, Applied]], Mapping[str, Any]], ResponseReturnValue]
@@ -28,6 +29,12 @@ Change = Callable[[Query, Callable[[], Coroutine[Any, Any, Applied]], Mapping[st
 _XML = "application/xml"
 _PHYSICAL = Parameter("physical_network", "text", "of a network of mode bridge whose XML names none: the hosts' uplink")
 _DEFINE = (_PHYSICAL, e.DRY_RUN, e.WAIT)
+_UPDATE = (
+    Parameter("command", "text", "what to do, by virsh's word", choices=COMMANDS, required=True),
+    Parameter("section", "text", "what kind of element it is, by virsh's word", choices=SECTIONS, required=True),
+    e.DRY_RUN,
+    e.WAIT,
+)
 _IMPORT = (Parameter("name", "text", "how it is called here; as there when absent"), *_DEFINE)
 
 
@@ -45,6 +52,9 @@ class DefinitionRoutes:
                      self.define, "Defined", body="NetworkXml", query=_DEFINE, statuses=(200, 202, 409, 413, 415)),
             Endpoint("GET", f"{PREFIX}/networks/<name>/xml", "dumpNetwork", "A Network as libvirt's XML", self.dump,
                      "Any", statuses=(200, 404), media=(_XML,)),
+            Endpoint("POST", f"{PREFIX}/networks/<name>/update", "updateNetwork",
+                     "Add, change or take away one element of a Network's XML", self.update, "Applied",
+                     body="NetworkXml", query=_UPDATE, statuses=(200, 202, 404, 409, 413, 415)),
             Endpoint("POST", f"{PREFIX}/hosts/<name>/networks/<network>/import", "importNetwork",
                      "Make a Network of one that a host's libvirt has", self.take_over, "Defined", query=_IMPORT,
                      statuses=(200, 202, 404, 409, 502)),
@@ -64,6 +74,15 @@ class DefinitionRoutes:
         read_query(())
         (document,) = load_objects([self._call(self._operations.get("Network", name))])
         return Response(dump_network(name, cast(NetworkSpec, document.spec)), content_type=f"{_XML}; charset=utf-8")
+
+    def update(self, name: str) -> ResponseReturnValue:
+        query, xml = read_query(_UPDATE), read_xml_text()
+        said = query.texts()
+        found = self._call(self._operations.get("Network", name))
+        (document,) = load_objects([found])
+        updated = update_network(name, cast(NetworkSpec, document.spec), said["command"], said["section"], xml)
+        document = replace(updated, generation=found["generation"])
+        return self._change(query, lambda: self._operations.apply([document], query.flag("dry_run")), {})
 
     def _define(self, query: Query, root: Element) -> ResponseReturnValue:
         definition, schema = checked(root, query.texts().get("physical_network"))

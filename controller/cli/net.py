@@ -16,6 +16,7 @@ from controller.cli.context import changing, client, complete_name, reading
 from controller.cli.output import note, print_table, text_of
 from controller.cli.reads import show, show_list
 from controller.errors import InvalidInput, Problem
+from topology.network_update import COMMANDS, SECTIONS
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -69,6 +70,33 @@ def net_import(ctx: click.Context, /, host: str, network: str, wait: float, dry_
     """
     path = f"{object_path('Host', host)}/networks/{quote(network, safe='')}/import"
     _tell(client(ctx).post(path, None, **how, wait=wait or None, dry_run=dry_run), dry_run)
+
+
+@net.command("update", epilog="Example: fleetswitch net update lab add ip-dhcp-host "
+             "\"<host mac='52:54:00:00:00:0a' ip='10.10.10.10' name='web1'/>\"")  # fmt: skip
+@click.argument("network", metavar="NETWORK", shell_complete=complete_name("Network"))
+@click.argument("command", metavar="COMMAND", type=click.Choice(COMMANDS))
+@click.argument("section", metavar="SECTION", type=click.Choice(SECTIONS))
+@click.argument("xml", metavar="XML")
+@click.option("--live", is_flag=True, hidden=True)
+@click.option("--config", is_flag=True, hidden=True)
+@click.option("--current", is_flag=True, hidden=True)
+@click.option("--parent-index", type=int, hidden=True)
+@changing()
+@click.pass_context
+def net_update(
+    ctx: click.Context, /, network: str, command: str, section: str, xml: str, wait: float, dry_run: bool, **_: object
+) -> None:
+    """Add, change or take away one element of a network, by the words of virsh net-update.
+
+    COMMAND is add, add-first, add-last, delete or modify. SECTION is ip-dhcp-host, ip-dhcp-range, dns-host, dns-txt,
+    dns-srv or portgroup; libvirt's others are refused with what to do instead. XML is the element itself, or a file
+    that has it. A change is always both live and kept, and an address says itself of which subnet it is: --live,
+    --config, --current and --parent-index are taken and change nothing.
+    """
+    data = xml.encode() if xml.lstrip().startswith("<") else _read(xml)
+    how = {"command": command, "section": section, "wait": wait or None, "dry_run": dry_run}
+    report(client(ctx).post_xml(f"{object_path('Network', network)}/update", data, **how), dry_run)
 
 
 @net.command("undefine", epilog="Example: fleetswitch net undefine packtnat")

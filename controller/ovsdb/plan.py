@@ -28,7 +28,8 @@ Commands = Callable[[Any], Iterable[Any]]
 _CONTROLLER = {
     "connection_mode": "out-of-band", "inactivity_probe": 5000, "max_backoff": 1000,
     # The least that Open vSwitch takes: neighbours speak twice a minute, and whoever floods a wire shall not flood us.
-    "controller_rate_limit": 100, "controller_burst_limit": 25,
+    # As many as the burst wait, each port's in its turn (pinsched.c): what guests ask that boot at once.
+    "controller_rate_limit": 100, "controller_burst_limit": 500,
 }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     begun = time.monotonic()
     with Lab(args.name, args.hosts, libvirt=False) as lab:
         lab.controller.start()
-        lab.controller.apply(_without_uplinks(lab.fleet_yaml()) + "---\n" + NETWORK)
+        lab.controller.apply(without_uplinks(lab.fleet_yaml()) + "---\n" + NETWORK)
         for host in lab.hosts.values():
             host.wait_bridge(OURS)
             host.add_bridge(PLAIN, fail_mode="standalone")
@@ -152,7 +152,7 @@ def print_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
         print("  ".join([first, *others]))
 
 
-def _without_uplinks(fleet: str) -> str:
+def without_uplinks(fleet: str) -> str:
     """The hosts' documents without uplinks: their interfaces are the plain bridges'."""
     return re.sub(r"uplinks:\n(  .*\n)+", "", fleet)
 

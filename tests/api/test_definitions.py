@@ -97,3 +97,16 @@ def test_a_hosts_network_is_taken_over(served: Served) -> None:
     assert served.fleet.rows["Network", "lab"][0].uuid is None
     assert not [each for each in answer["warnings"] if each["where"].startswith("Host")]
     assert ask(served, "POST", "/hosts/kvm01/networks/nix/import")[0] == 404
+
+
+def test_one_element_is_updated(served: Served) -> None:
+    ask(served, "POST", "/define", NAT)
+    path = "/networks/lab/update?command=add&section=dns-txt"
+    status, _, answer = ask(served, "POST", path, "<txt name='note' value='x'/>")
+    assert (status, answer["outcomes"][0]["action"]) == (202, "changed")
+    assert '<txt name="note" value="x" />' in ask(served, "GET", "/networks/lab/xml")[2]
+    status, _, answer = ask(served, "POST", path, "<txt name='note' value='y'/>")
+    assert (status, answer["problems"][0]["where"]) == (422, "dns-txt")
+    assert ask(served, "POST", path.replace("lab", "nix"), "<txt name='a' value='b'/>")[0] == 404
+    assert ask(served, "POST", path.replace("dns-txt", "coffee"), "<txt/>")[0] == 400
+    assert ask(served, "POST", "/networks/lab/update?command=add", "<txt/>")[0] == 400

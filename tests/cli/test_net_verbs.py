@@ -97,3 +97,23 @@ def test_import_list_and_undefine(run: Run, served: Served) -> None:
     assert "would be deleted" in run("net", "undefine", "home", "--dry-run").stdout
     assert run("net", "undefine", "home").exit_code == 0
     assert run("net", "dumpxml", "home").exit_code == 1
+
+
+def test_update_takes_an_element_or_a_file_by_virshs_words(run: Run, served: Served, file: str, tmp_path: Path) -> None:
+    run("net", "define", file)
+    element = "<host mac='52:54:00:00:00:05' ip='10.9.0.15' name='five'/>"
+    result = run("net", "update", "lab", "add", "ip-dhcp-host", element, "--live", "--config", "--parent-index", "0")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == "Network lab changed\n"
+    assert {"mac": "52:54:00:00:00:05", "ip": "10.9.0.15", "name": "five"} in json.loads(
+        run("net", "info", "lab", "-o", "json").stdout
+    )["dhcp"]["hosts"]
+    (tmp_path / "host.xml").write_text(element)
+    shown = run("net", "update", "lab", "delete", "ip-dhcp-host", str(tmp_path / "host.xml"), "--dry-run")
+    assert "-  - ip: 10.9.0.15" in shown.stdout
+    result = run("net", "update", "lab", "add", "ip-dhcp-host", element)
+    assert result.exit_code == 1
+    assert "error: ip-dhcp-host: there is one already: mac 52:54:00:00:00:05" in result.stderr
+    assert run("net", "update", "lab", "add", "coffee", "<a/>").exit_code == 2
+    refused = run("net", "update", "lab", "add", "forward-interface", "<interface dev='eth0'/>").stderr
+    assert "never meet Open vSwitch" in refused

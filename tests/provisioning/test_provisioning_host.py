@@ -110,7 +110,7 @@ def test_created_whole_and_then_left_alone(tmp_path: Path) -> None:
             assert host.vsctl("get", "bridge", "fs-up1", "other_config:forward-bpdu") == '"true"'
             assert "forward-bpdu" not in host.vsctl("get", "bridge", "br-int", "other_config")
             limits = host.vsctl("--columns=controller_rate_limit,controller_burst_limit", "list", "controller")
-            assert [line.split()[-1] for line in limits.splitlines()] == ["100", "25"]
+            assert [line.split()[-1] for line in limits.splitlines()] == ["100", "500"]
             assert host.vsctl("get", "bridge", "br-int", "other_config:datapath-id") == "f1ee000000000001"
             assert host.vsctl("get", "interface", "fs-int1", "options:peer") == "fs-ext1"
             assert host.vsctl("get", "interface", "fs-geneve", "ofport_request") == "65001"
