@@ -190,12 +190,16 @@ class DhcpService:
                     await asyncio.sleep(_TICK)
                     continue
                 self._all.spend(None, now, len(waiting))
+                # Who asks again before the first answer is written keeps nobody from being written in one go.
+                waiting = {row: each for row, each in waiting.items() if each.generation == self._generation(str(row))}
                 try:
                     await self._write(waiting)
                 except Exception:
                     log.exception("DHCP: %d clients are not answered; they ask again", len(waiting))
 
     async def _write(self, waiting: Mapping[Hashable, _Waiting]) -> None:
+        if not waiting:
+            return
         try:
             await self._store.commit([_as_write(str(row), each) for row, each in waiting.items()])
         except Conflict:

@@ -113,15 +113,20 @@ def clients_at(guests: Sequence[LightGuest]) -> Iterator[list[Client]]:
         yield found
 
 
-def serve(clients: Iterable[Client], took: Callable[[Client, Answer], bool], seconds: float) -> list[Client]:
-    """Give ``took`` every answer until it said of each client that it is done, or the time is over; who waits for a
-    second asks again. Returns the clients that are not done."""
+def serve(
+    clients: Iterable[Client],
+    took: Callable[[Client, Answer], bool],
+    seconds: float,
+    over: Callable[[], bool] = lambda: False,
+) -> list[Client]:
+    """Give ``took`` every answer until it said of each client that it is done, or the time or everything is over; who
+    waits for a second asks again. Returns the clients that are not done."""
     waiting = dict.fromkeys(clients)
     deadline = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         for client in waiting:
             selector.register(client.raw, selectors.EVENT_READ, client)
-        while waiting and (now := time.monotonic()) < deadline:
+        while waiting and (now := time.monotonic()) < deadline and not over():
             for key, _ in selector.select(min(0.05, deadline - now)):
                 for answer in key.data.answers():
                     if took(key.data, answer) and key.data in waiting:

@@ -7,19 +7,21 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from e2e_fleet import Fleet, eventually, installed, lab_name
+from e2e_fleet import PATIENCE, Fleet, eventually, installed, lab_name
 from e2e_frames import arp_request, ears, inside, is_arp
 from labkit import LightGuest, Nic, bench, netns, send
+from labkit.dhcp_client import Answer, Client, clients_at, serve
 
 pytestmark = [pytest.mark.lab, pytest.mark.alone]
 HOSTS, LIBVIRT = 3, False
 CROWD, OTHERS = 200, 25
+NETWORK = "kind: Network\nname: cloud\nmode: isolated\n"
 
 
 @pytest.fixture(scope="module")
 def crowd(fleet: Fleet) -> dict[str, LightGuest]:
     """200 guests on h1, some on each other host."""
-    fleet.apply("kind: Network\nname: cloud\nmode: isolated\n")
+    fleet.apply(NETWORK)
     return fleet.lights({
         f"{host}-{n}": (host, [Nic("cloud", None, addresses=(f"10.15.{host[1]}.{n}/16",))])
         for host in fleet.hosts
@@ -63,6 +65,40 @@ def test_they_talk_again_after_their_switch_was_killed(fleet: Fleet, crowd: dict
     netns.ip_batch([f"addr replace {host.tunnel_ip}/24 dev br-phy", "link set br-phy up"], host.netns)
     eventually("flows are back", lambda: set(installed(host)) == before)
     everybody_talks(crowd)
+
+
+def test_no_address_is_given_twice_when_the_controller_is_killed_amid_two_hundred_exchanges(
+    fleet: Fleet, crowd: dict[str, LightGuest]
+) -> None:
+    fleet.apply(f"{NETWORK}subnets: [10.16.0.1/16]\ndhcp: {{range: [10.16.1.1, 10.16.1.{CROWD}]}}\n")
+    fleet.settle()
+    given: dict[str, str] = {}  # address → MAC, of all that was ever promised
+    killed: list[str] = []
+    with clients_at([crowd[f"h1-{n}"] for n in range(1, CROWD + 1)]) as clients:
+
+        def took(client: Client, answer: Answer) -> bool:
+            if not client.take(answer):
+                return False
+            assert given.setdefault(answer.address, client.mac) == client.mac
+            if len(given) == CROWD // 4 and not killed:
+                fleet.controller.stop(signal.SIGKILL)
+                killed.append(client.mac)
+            return True
+
+        for client in clients:
+            client.discover()
+        serve(clients, took, PATIENCE, lambda: bool(killed))
+        assert killed
+        fleet.controller.start()
+        assert serve([client for client in clients if client.address is None], took, PATIENCE) == []
+        assert len(given) == CROWD
+        leases = {each["ip"]: each["mac"] for each in fleet.client.items("/networks/cloud/leases")}
+        assert leases == given
+        for client in clients[::10]:  # who has one is given that one again
+            had = client.address
+            client.discover()
+            assert serve([client], took, PATIENCE) == []
+            assert client.address == had
 
 
 def test_nothing_of_them_stays(fleet: Fleet, crowd: dict[str, LightGuest]) -> None:

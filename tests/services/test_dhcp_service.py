@@ -239,17 +239,36 @@ def test_nobody_gives_up_the_lease_of_another_vnic() -> None:
     assert world.pending == {"web/10.0.0.20": None}
 
 
-def test_a_lease_is_written_on_what_was_read_when_it_was_decided() -> None:
+def test_what_was_decided_before_somebody_else_was_given_the_address_is_not_written() -> None:
     async def main() -> None:
         world = World()
         work = asyncio.create_task(world.service.run())
         world.say(Kind.REQUEST, address="10.0.0.20")
-        # Meanwhile somebody else was given it; what is written must not go on from that.
         world.store.kinds["DhcpLease"] = {"web/10.0.0.20": Row("DhcpLease", "web/10.0.0.20", {}, generation=1)}
+        await world.written()
+        assert (world.store.asked, world.sent) == ([], [])
+        work.cancel()
+
+    asyncio.run(main())
+
+
+def test_who_asks_again_before_it_is_written_holds_nobody_up() -> None:
+    async def main() -> None:
+        world = World()
+        work = asyncio.create_task(world.service.run())
+        world.say(Kind.REQUEST, address="10.0.0.20")
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        [[write]] = world.store.asked
-        assert write.expect == 0  # type: ignore[union-attr]
+        world.say(Kind.REQUEST, address="10.0.0.20")
+        world.say(Kind.REQUEST, "52:54:00:00:00:02", ofport=6, address="10.0.0.30")
+        world.store.kinds["DhcpLease"] = {"web/10.0.0.20": Row("DhcpLease", "web/10.0.0.20", {}, generation=1)}
+        world.store.gate.set()
+        await world.written()
+        assert [[write.name for write in writes] for writes in world.store.asked] == [  # type: ignore[union-attr]
+            ["web/10.0.0.20"],
+            ["web/10.0.0.30"],
+        ]
+        assert all(write.expect == 0 for [write] in world.store.asked)  # type: ignore[union-attr]
         work.cancel()
 
     asyncio.run(main())
