@@ -71,6 +71,7 @@ async def examine(coordinator: Coordinator, host: str | None) -> list[Finding]:
         if host in {None, name}:
             found += [*_host(coordinator, agent), *_tunnels(coordinator, name, agent.spec, carried[name])]
             found += _outside(coordinator, name, carried[name])
+    found += _excess(coordinator, host)
     ports = [(name, status) for name, status in coordinator.desired.statuses.items() if host in {None, status.host}]
     for name, status in sorted(ports):
         found += _vnic(name, status)
@@ -111,10 +112,6 @@ def _fleet(coordinator: Coordinator) -> Iterator[Finding]:
     desired = coordinator.desired
     for problem in desired.fleet().problems():
         yield Finding("error", "fleet", problem.where, problem.what, problem.remedy)
-    for each in coordinator.services.excess.recent():
-        yield Finding("warning", each.service, f"Port {each.vnic.port}", f"asked more than its share in the last hour: "
-                      f"{each.count} requests were dropped; others are served", f"see who has it: fleetswitch describe "
-                      f"port {each.vnic.port}", each.vnic.host)  # fmt: skip
     for stranger in coordinator.admission.strangers():
         if stranger.host is not None:
             yield Finding("warning", "switch", f"Host {stranger.host}", f"a switch at {stranger.address} that claims "
@@ -297,6 +294,17 @@ def _outside(coordinator: Coordinator, name: str, carried: Set[str]) -> Iterator
     if silent := coordinator.services.next_hops.silent(name):
         yield Finding("warning", "outside", f"Host {name}", silent,
                       "see that it is on, and on the VLAN that external names", name)  # fmt: skip
+
+
+def _excess(coordinator: Coordinator, host: str | None) -> Iterator[Finding]:
+    """Who asks the services more than its share, which they drop."""
+    for each in coordinator.services.excess.recent():
+        if host in {None, each.vnic.host}:
+            what = (
+                f"asks {each.service} more than its share: {each.count} of its requests were dropped"
+            )
+            remedy = f"see what it does: fleetswitch describe port {each.vnic.port}"
+            yield Finding("warning", "services", f"Port {each.vnic.port}", what, remedy, each.vnic.host)
 
 
 def _vnic(name: str, status: PortStatus) -> Iterator[Finding]:

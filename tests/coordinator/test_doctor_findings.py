@@ -14,6 +14,7 @@ from plugs_in import PlugsIn
 from controller.api.operations import Finding
 from controller.doctor import _about_ovs
 from controller.errors import NotFound
+from controller.services.askers import Vnic
 
 HOST = "{{kind: Host, name: {}, ovsdb: '{}'{}}}"
 WEB = "{kind: Network, name: web, mode: isolated}"
@@ -45,6 +46,22 @@ def test_a_fleet_of_which_nothing_can_be_reached(tmp_path: Path) -> None:
             assert "unknown" in clocks[0].what
             with pytest.raises(NotFound, match="did you mean kvm2"):
                 await fleet.operations.doctor("kwm2")
+
+    run(main())
+
+
+def test_a_guest_that_asks_more_than_its_share(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            for _ in range(3):
+                fleet.coordinator.services.excess.note("DHCP", Vnic("kvm1", 5, "web1-0"))
+            await fleet.apply(HOST.format("kvm1", "tcp:192.0.2.1:6640", ""))
+            await fleet.apply(HOST.format("kvm2", "tcp:192.0.2.2:6640", ""))
+            for host in (None, "kvm1"):
+                (finding,) = (await found(fleet, host))["services"]
+                assert (finding.place, finding.host) == ("Port web1-0", "kvm1")
+                assert "asks DHCP more than its share: 3 of its requests" in finding.what
+            assert "services" not in await found(fleet, "kvm2")
 
     run(main())
 
