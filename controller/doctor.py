@@ -300,9 +300,7 @@ def _excess(coordinator: Coordinator, host: str | None) -> Iterator[Finding]:
     """Who asks the services more than its share, which they drop."""
     for each in coordinator.services.excess.recent():
         if host in {None, each.vnic.host}:
-            what = (
-                f"asks {each.service} more than its share: {each.count} of its requests were dropped"
-            )
+            what = f"asks {each.service} more than its share: {each.count} of its requests were dropped"
             remedy = f"see what it does: fleetswitch describe port {each.vnic.port}"
             yield Finding("warning", "services", f"Port {each.vnic.port}", what, remedy, each.vnic.host)
 

@@ -21,7 +21,7 @@ from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.network import NetworkSpec
 from controller.openflow.decode import PacketIn
 from controller.services import datagrams, dns_message, tcp
-from controller.services.askers import Asker, answer_to, asker_of, is_there
+from controller.services.askers import Asker, Vnic, answer_to, asker_of, is_there
 from controller.services.budget import Budget
 from controller.services.datagrams import Datagram
 from controller.services.dns_message import Query
@@ -39,6 +39,7 @@ _LOOK_SECONDS = 10.0  # between looks at it
 _ZONE_SECONDS = 30.0  # leases end without a row that changes
 _REST = 20  # times as long as it took to look a network up it is not looked up anew: many leases may change at once
 _MOST, _MOST_EACH = 512, 32  # questions to others under way at once, in all and of one vNIC
+_SHARES = 8  # of what is free there, one vNIC has one
 _HEADERS = 28  # bytes of IPv4 and UDP
 _RATE, _BURST = 500.0, 1000.0  # questions a second, and at once, of the whole fleet; one takes 0.3 ms (measured)
 
@@ -162,12 +163,19 @@ class DnsService:
             self._reply(asker, said, dns_message.encode(query, found, known.room))
             return
         key = (asker, said.ipv4_src, said.udp_src, query.message.id)
-        mine = sum(other.vnic == asker.vnic for other, *_ in self._asked)
-        if key in self._asked or len(self._asked) >= _MOST or mine >= _MOST_EACH:
+        if key in self._asked or not self._may_ask(asker.vnic):
             return  # it waits already, or asks again later
         task = asyncio.get_running_loop().create_task(self._ask(asker, said, query, servers, known.room))
         self._asked[key] = task
         task.add_done_callback(lambda _: self._asked.pop(key, None))
+
+    def _may_ask(self, vnic: Vnic) -> bool:
+        """Whether others are asked once more for this vNIC: while those that it waits for are few beside what is free
+        (Choudhury and Hahne, Dynamic queue length thresholds, 1998). However many vNICs wait for servers that do not
+        answer, one more finds room."""
+        free = _MOST - len(self._asked)
+        mine = sum(other.vnic == vnic for other, *_ in self._asked)
+        return free > 0 and mine < min(_MOST_EACH, max(1, free // _SHARES))
 
     async def _ask(self, asker: Asker, said: Datagram, query: Query, servers: Sequence[str], room: int) -> None:
         """What others say."""

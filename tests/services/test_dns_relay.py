@@ -145,7 +145,7 @@ MAC, GATEWAY_MAC = "52:54:00:00:00:01", "02:f5:00:00:00:01"
 
 
 class Fleet:
-    """A vNIC at OpenFlow port 5 of h1 in network web, one at port 6 in network other; what the switch is told."""
+    """vNICs of h1 in network web, the one at OpenFlow port 6 in network other; what the switch is told."""
 
     def __init__(self, relay: Relay | None = None, resolv_conf: Path = Path("/dev/null"), **spec: Any) -> None:
         self.sent: list[bytes] = []
@@ -155,10 +155,12 @@ class Fleet:
             networks={"web": NetworkSpec.model_validate(fields),
                       "other": NetworkSpec.model_validate({**fields, "subnets": ["10.1.0.0/24"], "dns": None})},
         )  # fmt: skip
-        vnics = {5: "web", 6: "other"}
+        vnics = {6: "other"}
         self.desired.vnic_at = lambda host, ofport: (
             str(ofport),
-            PortStatus(vm_uuid="u", mac=MAC, host=host, ofport=ofport, network=vnics[ofport], state="active"),
+            PortStatus(
+                vm_uuid="u", mac=MAC, host=host, ofport=ofport, network=vnics.get(ofport, "web"), state="active"
+            ),
         )
         self.service = DnsService(self.desired, 60, self.send, resolv_conf, relay)  # type: ignore[arg-type]
 
@@ -301,6 +303,25 @@ def test_one_vnic_has_so_many_questions_under_way_and_asks_so_many() -> None:
             running.cancel()
             await fleet.settled()
             return fleet
+
+    asyncio.run(talk())
+
+
+def test_guests_whose_servers_are_silent_leave_room_for_the_others() -> None:
+    async def talk() -> None:
+        async with name_server(lambda _: []) as server:
+            fleet = Fleet(Relay(PATIENCE, server.port), dns={"forwarders": [FORWARDER]})
+            for ofport in range(100, 140):
+                for number in range(24):
+                    fleet.asks(a("www.example.com", number), ofport)
+            before = len(fleet.service._asked)
+            assert before < 512
+            fleet.asks(a("www.example.com"), ofport=7)
+            assert len(fleet.service._asked) == before + 1
+            running = asyncio.create_task(fleet.service.run())
+            await asyncio.sleep(0)
+            running.cancel()
+            await fleet.settled()
 
     asyncio.run(talk())
 
