@@ -1,15 +1,16 @@
 """LLDP: what a neighbour on the wire says of itself goes to the controller, and LLDP goes nowhere else.
 
 Only an uplink is listened to: a guest could say that it is a switch. Of a frame the controller gets what is enough to
-know the neighbour by; how many it gets is bounded by the switch (``controller_rate_limit`` in OVSDB).
+know the neighbour by, and no more of them than a meter of their own lets through.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.pipeline.actions import match, punt
+from controller.pipeline.actions import match, metered_punt
 from controller.pipeline.app import App
+from controller.pipeline.ports import NEIGHBOURS
 from controller.pipeline.tables import CLASSIFY, Flow, Priority
 from controller.reader import Reader
 from controller.views import HostView
@@ -31,4 +32,4 @@ class Lldp(App):
         for physical_network, port in host.uplinks:
             heard = match(in_port=port, eth_dst=NEAREST_BRIDGE, eth_type=LLDP, vlan_vid=0)
             why = f"what the neighbour on {physical_network} says of itself"
-            yield CLASSIFY.flow(Priority.FORBIDDEN + 1, heard, punt(MAX_BYTES), why=why)
+            yield CLASSIFY.flow(Priority.FORBIDDEN + 1, heard, metered_punt(MAX_BYTES, NEIGHBOURS), why=why)

@@ -5,8 +5,8 @@ and from which addresses it sends (IPv4, IPv6). Unspecified source addresses pas
 them: DHCP (RFC 2131), ARP probes (RFC 5227), duplicate address detection and MLD (RFC 4862, RFC 3590, RFC 3810).
 
 A vNIC that learns its addresses sends from none until it has one. What could be a claim goes to the controller and
-nowhere else: it alone knows what belongs to others, and until it has said so nobody hears of the claim. Open vSwitch
-bounds how much that is, for each port by itself (``controller_rate_limit``, ofproto/pinsched.c).
+nowhere else: it alone knows what belongs to others, and until it has said so nobody hears of the claim. The vNIC's
+meter bounds how much that is.
 
 What cannot be read cannot be judged, and is dropped: a second tag inside the first, behind which Open vSwitch does not
 look (``vlan-limit`` is 1; Linux takes a tag of VLAN 0 for none), malformed IP, and IPv6 whose upper header is not in
@@ -19,8 +19,9 @@ from collections.abc import Iterator
 
 from controller.model.guard import Check
 from controller.model.subnet import link_local
+from controller.openflow.actions import Controller
 from controller.openflow.match import Value
-from controller.pipeline.actions import goto, match, punt
+from controller.pipeline.actions import goto, match, metered_punt
 from controller.pipeline.app import App
 from controller.pipeline.fields import Source
 from controller.pipeline.tables import DROP, NEXT, Flow, Priority, Stage, Table
@@ -43,7 +44,7 @@ _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _LINK_LOCAL = ("fe80::", "ffc0::")  # RFC 4291, 2.4
 _NO_MAC = "00:00:00:00:00:00"  # the link-layer option is not there
 
-_CLAIM = punt(128)  # Ethernet 14, IPv6 40, ND 24 and an option; whoever claims waits, and says it again
+_CLAIM_BYTES = 128  # Ethernet 14, IPv6 40, ND 24 and an option; whoever claims waits, and says it again
 
 _Terms = dict[str, Value]
 
@@ -163,7 +164,7 @@ def _arp(port: PortView, own: _Terms) -> Iterator[Flow]:
     others: _Terms = {**own, "eth_type": _ARP}
     if "arp_ip" in port.checks and port.may_learn:
         claims = match(**others, arp_sha=port.mac)
-        yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE + 1, claims, _CLAIM, why="ARP: may claim an address")
+        yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE + 1, claims, _claim(port), why="ARP: may claim an address")
     yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE, match(**others), why="ARP in somebody else's name")
 
 
@@ -188,9 +189,13 @@ def _nd(port: PortView, own: _Terms) -> Iterator[Flow]:
             )  # fmt: skip
     if "ipv6" in port.checks and port.may_learn:
         claims = match(**own, **_icmpv6(_ADVERTISEMENT), ipv6_nd_tll=port.mac)
-        yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE + 1, claims, _CLAIM, why="ND: may claim an address")
+        yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE + 1, claims, _claim(port), why="ND: may claim an address")
     for kind in (_ADVERTISEMENT, _SOLICITATION) if "nd_mac" in port.checks else (_ADVERTISEMENT,):
         yield NEIGHBOUR_GUARD.flow(Priority.ANYWHERE, match(**own, **_icmpv6(kind)), why="ND in somebody else's name")
+
+
+def _claim(port: PortView) -> Controller:
+    return metered_punt(_CLAIM_BYTES, port.ofport)
 
 
 def _ipv4(port: PortView, own: _Terms) -> Iterator[Flow]:
@@ -220,7 +225,7 @@ def _ipv6(port: PortView, own: _Terms) -> Iterator[Flow]:
         yield ADDRESS_GUARD.flow(Priority.HERE, allowed, goto(Stage.EGRESS_POLICY), why="has no address yet")
     if port.may_learn:
         claims = match(**own, **_icmpv6(_SOLICITATION))
-        yield ADDRESS_GUARD.flow(Priority.ANYWHERE + 1, claims, _CLAIM, why="ND: may claim an address")
+        yield ADDRESS_GUARD.flow(Priority.ANYWHERE + 1, claims, _claim(port), why="ND: may claim an address")
     yield ADDRESS_GUARD.flow(Priority.ANYWHERE, match(**own, eth_type=_IPV6), why="from somebody else's IPv6 address")
 
 

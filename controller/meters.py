@@ -1,7 +1,7 @@
 """One switch's meters: what each vNIC may ask of the controller, added before the flows that need them.
 
-A meter is named by the OpenFlow port of its vNIC. Meters are no part of a bundle: Open vSwitch would commit the rest of
-one without the meter that it refused.
+A meter is named by the OpenFlow port of its vNIC, or by a number of pipeline/ports.py that no port has. Meters are no
+part of a bundle: Open vSwitch would commit the rest of one without the meter that it refused.
 """
 
 from __future__ import annotations

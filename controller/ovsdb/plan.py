@@ -27,9 +27,9 @@ Commands = Callable[[Any], Iterable[Any]]
 
 _CONTROLLER = {
     "connection_mode": "out-of-band", "inactivity_probe": 5000, "max_backoff": 1000,
-    # The least that Open vSwitch takes: neighbours speak twice a minute, and whoever floods a wire shall not flood us.
-    # As many as the burst wait, each port's in its turn (pinsched.c): what guests ask that boot at once.
-    "controller_rate_limit": 100, "controller_burst_limit": 500,
+    # Meters bound what each vNIC and wire may say; this is what all of a host may. As many as the burst wait, each
+    # port's in its turn (ofproto/pinsched.c): what guests ask that boot at once.
+    "controller_rate_limit": 1000, "controller_burst_limit": 500,
 }  # fmt: skip
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from controller.errors import PipelineError
-from controller.openflow.actions import CheckPktLarger, CopyField, DecNwTtl, Output, PopVlan, PushVlan, SetField
+from controller.openflow.actions import (
+    CheckPktLarger,
+    Controller,
+    CopyField,
+    DecNwTtl,
+    Output,
+    PopVlan,
+    PushVlan,
+    SetField,
+)
 from controller.openflow.conntrack import Nat
 from controller.openflow.learn import DELETE_LEARNED, LearnSpec
 from controller.openflow.match import Match, Value
@@ -113,8 +122,13 @@ def output(port: int) -> Output:
 
 
 def punt(max_len: int) -> Output:
-    """To the controllers that want packets, ``max_len`` bytes of it."""
+    """To the controllers that want packets, ``max_len`` bytes of it, however many there are."""
     return Output(CONTROLLER, max_len)
+
+
+def metered_punt(max_len: int, meter: int) -> Controller:
+    """The same, as often as the meter lets through."""
+    return Controller(max_len=max_len, meter_id=meter)
 
 
 def dec_ttl() -> DecNwTtl:

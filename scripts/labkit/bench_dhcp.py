@@ -35,6 +35,7 @@ _DNSMASQ = ("--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user
             "--log-facility=/dev/null", "--bind-interfaces", "--interface=eth0")  # fmt: skip
 _PATIENCE = 30.0
 _LOAD_SECONDS = 5.0
+_REFILL_SECONDS = 5.0  # until a switch may tell the controller as much at once as before (controller_burst_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ def _measure(side: Side, rounds: int) -> Taken:
         client.discover()
     if serve(side.clients, lambda _, answer: answer.kind == OFFER, _PATIENCE):
         raise LabError(f"{side.name}: not every client has an offer")
+    _rest(side)
     for _ in range(rounds):
         before = side.cpu()
         taken.crowd.append(lease_all(side.clients, _PATIENCE))
@@ -178,7 +180,8 @@ def _give_back(side: Side) -> None:
 
 
 def _rest(side: Side) -> None:
-    """Return when the side does next to nothing any more."""
+    """Return when the side does next to nothing any more, and is heard as if nobody had asked before."""
+    time.sleep(_REFILL_SECONDS)
 
     def rests() -> bool:
         before = side.cpu()

@@ -209,7 +209,7 @@ def test_a_flood_of_it_disturbs_nobody(wire: Fleet, guests: dict[str, LightGuest
     assert process is not None
     before = {name: installed(host).keys() for name, host in wire.hosts.items()}
     limits = wire.hosts["h1"].vsctl("--columns=controller_rate_limit,controller_burst_limit", "list", "Controller")
-    assert [line.split()[-1] for line in limits.splitlines()] == ["100", "500"]
+    assert [line.split()[-1] for line in limits.splitlines()] == ["1000", "500"]
     frames = [announcement(f"flood{n}", "p", 4, element(5, b"x" * 250)) for n in range(4000)]
     send(wire.lab.outside, "eth0", *frames)
     eventually("some are heard", lambda: any(name.startswith("x") for name in heard_by(wire, "h1")))

@@ -110,7 +110,7 @@ def test_created_whole_and_then_left_alone(tmp_path: Path) -> None:
             assert host.vsctl("get", "bridge", "fs-up1", "other_config:forward-bpdu") == '"true"'
             assert "forward-bpdu" not in host.vsctl("get", "bridge", "br-int", "other_config")
             limits = host.vsctl("--columns=controller_rate_limit,controller_burst_limit", "list", "controller")
-            assert [line.split()[-1] for line in limits.splitlines()] == ["100", "500"]
+            assert [line.split()[-1] for line in limits.splitlines()] == ["1000", "500"]
             assert host.vsctl("get", "bridge", "br-int", "other_config:datapath-id") == "f1ee000000000001"
             assert host.vsctl("get", "interface", "fs-int1", "options:peer") == "fs-ext1"
             assert host.vsctl("get", "interface", "fs-geneve", "ofport_request") == "65001"
@@ -167,7 +167,7 @@ def test_drift_is_mended(tmp_path: Path) -> None:
         ),
         (
             ["set", "controller", ".", "controller_rate_limit=5000"],
-            "100",
+            "1000",
             read("controller", ".", "controller_rate_limit"),
         ),
         (["set", "bridge", "br-int", "datapath_type=netdev"], "system", read("bridge", "br-int", "datapath_type")),
