@@ -92,7 +92,7 @@ def test_no_address_is_given_twice_when_the_controller_is_killed_amid_two_hundre
         fleet.controller.start()
         assert serve([client for client in clients if client.address is None], took, PATIENCE) == []
         assert len(given) == CROWD
-        leases = {each["ip"]: each["mac"] for each in fleet.client.items("/networks/cloud/leases")}
+        leases = {each["address"]: each["mac"] for each in fleet.client.items("/networks/cloud/leases")}
         assert leases == given
         for client in clients[::10]:  # who has one is given that one again
             had = client.address
