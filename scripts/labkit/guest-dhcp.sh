@@ -18,7 +18,7 @@ bound | renew)
 	: >/etc/resolv.conf
 	[ "$search$domain" ] && echo "search ${search:-$domain}" >>/etc/resolv.conf
 	for server in $dns; do echo "nameserver $server" >>/etc/resolv.conf; done
-	env | grep -E '^(ip|mask|router|dns|domain|search|mtu|lease|serverid|staticroutes|hostname)=' >"/run/lease.$interface"
+	env | grep -E '^(ip|mask|router|dns|domain|search|mtu|lease|serverid|staticroutes|hostname|siaddr|boot_file)=' >"/run/lease.$interface"
 	;;
 esac
 exit 0

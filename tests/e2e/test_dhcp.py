@@ -21,6 +21,9 @@ dhcp:
   range: [10.77.0.100, 10.77.0.{last}]
   hosts: [{{mac: "52:54:00:77:00:05", ip: 10.77.0.5, name: printer}}]
   domain: example.org
+  routes: [{{to: 10.50.0.0/16, via: 10.77.0.9}}]
+  boot: {{file: pxelinux.0, server: 10.77.0.8}}
+  options: {{domain-search: [lab.example, example.org]}}
 """
 
 
@@ -49,6 +52,9 @@ def test_guests_on_two_hosts_are_told_who_they_are_and_reach_each_other(fleet: F
     told = lease(one)
     assert (told["mtu"], told["domain"], told["lease"]) == ("1450", "example.org", "3600")
     assert "router" not in told  # an isolated network leads nowhere
+    assert told["staticroutes"].split() == ["10.50.0.0/16", "10.77.0.9"]
+    assert told["search"].split() == ["lab.example", "example.org"]
+    assert (told["siaddr"], told["boot_file"]) == ("10.77.0.8", "pxelinux.0")
     fleet.wait_active([one.nics[0].mac, two.nics[0].mac])
     assert fleet.port_of(one.nics[0].mac)["status"]["addresses"] == [address]
     wait_ping(one, "10.77.0.5")
