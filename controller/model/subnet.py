@@ -241,6 +241,7 @@ class Dhcp(Spec):
         if not subnets:
             yield "has dhcp without subnets; add one, such as 10.10.10.0/24"
             return
+        yield from self._ways_astray([ipaddress.IPv4Interface(subnet) for subnet in subnets if "." in subnet])
         for version, ranges, example in ((4, self.range, "10.10.10.0/24"), (6, self.range6, "fd10::/64")):
             gateways = [each for each in map(ipaddress.ip_interface, subnets) if each.version == version]
             told = ", ".join(str(each.network) for each in gateways)
@@ -250,15 +251,18 @@ class Dhcp(Spec):
             for low, high in ranges:
                 if not any(_usable(low, each) and _usable(high, each) for each in gateways):
                     yield f"leases {low} to {high}, which is not within one subnet; use addresses of {told}"
-            near = self.router or () if version == 4 else ()
-            for what, address in [("names the router", each) for each in near] + [
-                (f"routes {route.to} via", route.via) for route in self.routes if version == 4
-            ]:
-                if not any(_usable(address, each) for each in gateways):
-                    yield f"{what} {address}, which guests do not reach; use an address of {told or 'an IPv4 subnet'}"
             for host in self.hosts_of(version):
                 if not any(_usable(host.ip, each) and host.ip != str(each.ip) for each in gateways):
                     yield f"reserves {host.ip}, which is no guest's address; use one of {told}, and not the gateway's"
+
+    def _ways_astray(self, gateways: list[ipaddress.IPv4Interface]) -> Iterator[str]:
+        """Next hops that guests do not reach."""
+        told = ", ".join(str(each.network) for each in gateways) or "an IPv4 subnet"
+        ways = [("names the router", router) for router in self.router or ()]
+        ways += [(f"routes {route.to} via", route.via) for route in self.routes]
+        for what, address in ways:
+            if not any(_usable(address, each) for each in gateways):
+                yield f"{what} {address}, which guests do not reach; use an address of {told}"
 
 
 def _ordered(ranges: tuple[tuple[str, str], ...]) -> None:
