@@ -128,10 +128,20 @@ class Route(Spec):
     via: Address = Field(description="the guest's address in this network, of the same version of IP")
 
 
+def _told_prefix(value: str) -> str:
+    try:
+        prefix = ipaddress.IPv4Network(value)
+    except ValueError:
+        prefix = None
+    if prefix is None or "/" not in value or not prefix.prefixlen or prefix.is_multicast or prefix.is_loopback:
+        raise ValueError(f"{value!r} is no IPv4 subnet that guests can be told a way to; write 10.50.0.0/16")
+    return str(prefix)
+
+
 class GuestRoute(Spec):
     """A way that guests are told of (classless static route, RFC 3442)."""
 
-    to: Annotated[str, AfterValidator(_prefix)] = Field(description="the subnet, such as 10.50.0.0/16")
+    to: Annotated[str, AfterValidator(_told_prefix)] = Field(description="the subnet, such as 10.50.0.0/16")
     via: Ipv4 = Field(description="the address of this network that leads there")
 
 

@@ -12,12 +12,11 @@ TUNNEL_PORTS: Mapping[str, int] = {"geneve": 65001, "vxlan": 65002, "gre": 65003
 
 TUNNELS = 65000  # no port: it stands for the tunnel to the peer that goes with it
 
-NEIGHBOURS = 65100  # no port: the meter of what neighbours on all uplinks say of themselves
-
 UPLINK_FIRST = 64001  # the patch port to the uplink bridge of the physical network with number 1
 MAX_UPLINK = 900
 
 OUTSIDE_ERRORS = 65100  # no port: the meter of what machines outside are told
+NEIGHBOURS = 65101  # no port: the meter of what neighbours on all uplinks say of themselves
 
 
 def uplink_port(number: int) -> int:

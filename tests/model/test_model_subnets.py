@@ -92,6 +92,8 @@ def test_the_gateways_mac_goes_with_the_name_unless_it_is_written() -> None:
         (told(router=["10.9.0.1"]), "names the router 10.9.0.1, which guests do not reach"),
         (told(routes=[{"to": "10.50.0.0/16", "via": "10.9.0.1"}]), "routes 10.50.0.0/16 via 10.9.0.1, which guests"),
         (told(routes=[{"to": "10.50.0.0/16", "via": f"10.0.0.{n}"} for n in (2, 3)]), "two routes to 10.50.0.0/16"),
+        (told(routes=[{"to": "fd50::/48", "via": "10.0.0.2"}]), "is no IPv4 subnet that guests can be told"),
+        (told(routes=[{"to": "0.0.0.0/0", "via": "10.0.0.2"}]), "is no IPv4 subnet that guests can be told"),
         (told(boot={"file": "pxelinux.0"}), "no files are served here"),
         (told(boot={"file": "a b", "server": "10.0.0.9"}), "match pattern"),
         (told(boot={"file": "a", "server": "10.0.0.9"}, options={66: "b"}), "which boot sets"),
