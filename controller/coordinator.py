@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from controller.admission import Admission
 from controller.agent import HostAgent, Watchers
 from controller.arrivals import Arrivals
+from controller.bgp.speaker import Speaker
 from controller.chronicle import Chronicle
 from controller.claims import Claims
 from controller.contents import Contents
@@ -79,6 +80,7 @@ class Coordinator:
         self.claims = Claims(
             self.desired, self.engine.fabric, self.guests, lambda host: self._judge({host}), time.monotonic
         )
+        self.bgp = Speaker(self.desired, self.engine.fabric, self.history, self._notify)
         self.sequence = 0  # counts changes of rows
         self.settled = 0  # the last of them that concerned bridges and libvirt networks
         self.judged = 0  # up to here every vNIC was judged by what the rows say
@@ -121,6 +123,7 @@ class Coordinator:
         self._spawn(self._chronicle.run(), "chronicle")
         self._spawn(self.lldp.run(self._owner), "lldp")
         self._spawn(self.lateness.run(), "lateness")
+        self._spawn(self.bgp.run(), "bgp")
         for name, work in self.services.work().items():
             self._spawn(work, name)
 
@@ -185,6 +188,7 @@ class Coordinator:
             table = self.engine.tables.get(name)
             if table is not None:
                 agent.switch.change(table, deltas.get(name), self.sequence)
+        self.bgp.look()
 
     def _settle_hosts(self) -> None:
         """Agents for the hosts that there are, and what their OVSDB and libvirt should have."""

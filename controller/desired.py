@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from controller.addresses import Addresses
 from controller.errors import InvalidInput
 from controller.leases import Leases
+from controller.model.bgp import BgpPeerSpec
 from controller.model.documents import read_spec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec, HostStatus
@@ -39,6 +40,7 @@ class Desired:
         self.networks: dict[str, NetworkSpec] = {}
         self.registered: dict[str, PortSpec] = {}
         self.forwards: dict[str, PortForwardSpec] = {}
+        self.bgp_peers: dict[str, BgpPeerSpec] = {}
         self.statuses: dict[str, PortStatus] = {}
         self._at: dict[tuple[str, int], set[str]] = {}  # Ports whose rows say that they are there
         self._senseless: dict[tuple[str, str], str] = {}
@@ -62,7 +64,8 @@ class Desired:
 
     def fleet(self) -> Fleet:
         """A copy of all specs, to try a change on."""
-        return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered), dict(self.forwards))
+        return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered), dict(self.forwards),
+                     dict(self.bgp_peers))  # fmt: skip
 
     def rows(self) -> Rows:
         """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""
@@ -132,6 +135,8 @@ class Desired:
                 self._put_status(name, None)
             case "PortForward":
                 self.forwards.pop(name, None)
+            case "BgpPeer":
+                self.bgp_peers.pop(name, None)
         self._senseless.pop((kind, name), None)
         if row is None:
             return
@@ -155,3 +160,5 @@ class Desired:
                 self.addresses.put(name, _REGISTERED, spec.network, spec.mac, spec.addresses)
             case PortForwardSpec():
                 self.forwards[name] = spec
+            case BgpPeerSpec():
+                self.bgp_peers[name] = spec

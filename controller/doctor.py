@@ -59,6 +59,7 @@ async def examine(coordinator: Coordinator, host: str | None) -> list[Finding]:
     found = [_drift(name, list(group)) for name, group in groupby(sorted(drifts, key=_NAME), _NAME)]
     if host is None:
         found += [*_store(coordinator), *_fleet(coordinator), *_underlay(coordinator.desired), *_versions(coordinator)]
+        found += _routers(coordinator)
     carried: dict[str | None, set[str]] = defaultdict(set)
     for status in coordinator.desired.statuses.values():
         if status.network is not None:
@@ -144,6 +145,28 @@ def _underlay(desired: Desired) -> Iterator[Finding]:
         if network.physical_network is not None and network.physical_network not in wires:
             yield Finding("warning", "network", f"Network {name}", f"no host has an uplink to "
                           f"{network.physical_network}", "add it to the uplinks of the hosts")  # fmt: skip
+
+
+def _routers(coordinator: Coordinator) -> Iterator[Finding]:
+    """Routers outside that do not get the fleet's routes, or would drop them with the controller."""
+    outsides = {spec.external.uplink for spec in coordinator.desired.hosts.values() if spec.external is not None}
+    for name, peer in sorted(coordinator.bgp.peers.items()):
+        place, uplink = f"BgpPeer {name}", peer.spec.uplink
+        if peer.state != "established" and peer.reason:
+            yield Finding(
+                "error",
+                "bgp",
+                place,
+                f"is not established: {peer.reason}",
+                f"is {peer.spec.address} reached from here, and has it this machine as a neighbour?",
+            )
+        if peer.router is not None and peer.state == "established" and peer.router.restart_time is None:
+            yield Finding("warning", "bgp", place, "takes no part in graceful restart: its routes go when the "
+                          "controller does", "switch it on there: docs/features/bgp.md")  # fmt: skip
+        if not outsides or uplink not in {None, *outsides}:
+            where = f" on {uplink}" if uplink is not None else ""
+            yield Finding("warning", "bgp", place, f"no host has an external address{where}: nothing is announced",
+                          "add external to the hosts")  # fmt: skip
 
 
 def _versions(coordinator: Coordinator) -> Iterator[Finding]:

@@ -10,6 +10,7 @@
     │   ├── OvsdbError         its OVSDB
     │   ├── LibvirtError       its libvirtd
     │   └── OpenFlowError      its OpenFlow switch, or whoever claims to be it
+    ├── BgpError               a router breaks BGP, or ends the connection
     ├── LldpError              what somebody on a wire says of itself by LLDP makes no sense
     ├── PacketError            a guest's packet makes no sense
     ├── PipelineError          an app's flows break the pipeline's rules: a bug in the app, found when it is compiled
@@ -99,6 +100,14 @@ class LibvirtError(HostError):
 
 class OpenFlowError(HostError):
     """A peer on the OpenFlow port broke the protocol, or a switch refused a message."""
+
+
+class BgpError(FleetError):
+    """A router outside breaks BGP, or ends the connection; ``answer`` is the message that tells it why, if one does."""
+
+    def __init__(self, what: str, answer: bytes = b"", *, remedy: str = "") -> None:
+        super().__init__(what, remedy=remedy)
+        self.answer = answer
 
 
 class LldpError(FleetError):

@@ -16,7 +16,7 @@ from controller.services.excess import SERVICES
 
 def measure(coordinator: Coordinator) -> list[Sample]:
     """All of it, as of this moment; on the coordinator's loop."""
-    return [*_controller(coordinator), *_fleet(coordinator), *_hosts(coordinator)]
+    return [*_controller(coordinator), *_fleet(coordinator), *_hosts(coordinator), *_routers(coordinator)]
 
 
 def _controller(coordinator: Coordinator) -> Iterator[Sample]:
@@ -56,3 +56,10 @@ def _hosts(coordinator: Coordinator) -> Iterator[Sample]:
         yield m.FLOWS_INSTALLED.at(switch.state.flows, name)
         yield m.FLOWS_REFUSED.at(len(switch.refused), name)
         yield m.DRIFTS.at(switch.state.drifts, name)
+
+
+def _routers(coordinator: Coordinator) -> Iterator[Sample]:
+    for name, peer in sorted(coordinator.bgp.peers.items()):
+        yield m.BGP_UP.at(peer.state == "established", name)
+        yield m.BGP_ANNOUNCED.at(len(peer.announced), name)
+        yield m.BGP_RECEIVED.at(peer.received, name)

@@ -335,6 +335,8 @@ class FleetOperations(Whereabouts):
                 status = self._network_status(row)
             case "PortForward":
                 status = self._forward_status(row)
+            case "BgpPeer":
+                status = self._coordinator.bgp.status(row.name)
             case _:
                 status = row.status
         return {"kind": row.kind, "name": row.name, **row.spec, "generation": row.generation, "status": status}

@@ -1,6 +1,7 @@
 """Every metric that ``GET /metrics`` tells.
 
-The number of series grows with hosts alone: no guest, vNIC, address or path that somebody asked for is in a label.
+The number of series grows with hosts and BGP peers alone: no guest, vNIC, address or path that somebody asked for is in a
+label.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ DRIFTS = Metric("fleetswitch_host_drifts_total", "counter", "Changes of a host's
                 "controller knows the host", ("host",))  # fmt: skip
 ASKED_IN_VAIN = Metric("fleetswitch_guests_requests_dropped_total", "counter", "What guests asked of DHCP and DNS, and "
                        "was dropped because it was more than their share", ("service",))  # fmt: skip
+BGP_UP = Metric("fleetswitch_bgp_established", "gauge", "1 while BGP with a router is established", ("peer",))
+BGP_ANNOUNCED = Metric("fleetswitch_bgp_announced_prefixes", "gauge", "Prefixes that a router was told", ("peer",))
+BGP_RECEIVED = Metric("fleetswitch_bgp_received_prefixes_total", "counter", "Prefixes that a router told, which are "
+                      "not used", ("peer",))  # fmt: skip
 REQUESTS = Metric("fleetswitch_http_requests_total", "counter", "Requests by operationId (see /openapi.json; none: no "
                   "such path) and status", ("operation", "status"))  # fmt: skip
 MEMORY = Metric("process_resident_memory_bytes", "gauge", "Memory that the process has")

@@ -78,6 +78,25 @@ class ForwardStatus(BaseModel):
     reason: str = Field(default="", description="why it leads nowhere")
 
 
+class BgpPeerStatus(BaseModel):
+    """How it stands with a router at this moment, and what it was told."""
+
+    state: str = Field(
+        default="idle", description="established, or a word of RFC 4271 before that; idle between attempts"
+    )
+    since: str | None = Field(default=None, description="when it came into this state")
+    reason: str = Field(default="", description="why it is not established")
+    announced: int = Field(default=0, description="prefixes that the router was told")
+    received: int = Field(default=0, description="prefixes that the router told, which are not used")
+    hold_time: int | None = Field(default=None, description="seconds, as agreed")
+    restart_time: int | None = Field(
+        default=None,
+        description="that the router says of itself; none: it keeps no routes while there is no controller",
+    )
+    routes: list[str] = Field(default_factory=list, description="prefixes that the router was told, and by which way")
+
+
 STATUSES: Mapping[str, type[BaseModel]] = {
     "Host": HostStatus, "Network": NetworkStatus, "Port": PortStatus, "PortForward": ForwardStatus,
+    "BgpPeer": BgpPeerStatus,
 }  # fmt: skip

@@ -91,6 +91,8 @@ def _related(kind: str, found: Mapping[str, Any]) -> Sequence[tuple[str, str, Se
                 ("Its network", "Network", found.get("networks", [])),
                 ("Its target's host", "Host", found.get("hosts", [])),
             ]  # fmt: skip
+        case "BgpPeer":
+            return []
         case _:
             return [
                 ("Its network", "Network", found.get("networks", [])), ("Its host", "Host", found.get("hosts", [])),

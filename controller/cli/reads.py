@@ -218,4 +218,15 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         ("ADDRESSES", _known("addresses")),
         ("REASON", _known("reason")),
     ],
+    "BgpPeer": [
+        ("NAME", _known("name")),
+        ("ADDRESS", _known("address")),
+        ("REMOTE_AS", _known("remote_as")),
+        ("LOCAL_AS", _known("local_as")),
+        ("STATE", _known("state")),
+        ("SINCE", _known("since")),
+        ("ANNOUNCED", _known("announced")),
+        ("RECEIVED", _known("received")),
+        ("REASON", _known("reason")),
+    ],
 }

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.errors import Problem
-from controller.model import forward
+from controller.model import bgp, forward
+from controller.model.bgp import BgpPeerSpec
 from controller.model.fields import Spec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec
@@ -16,6 +17,7 @@ from controller.model.port import PortSpec
 
 KINDS: Mapping[str, type[Spec]] = {
     "Host": HostSpec, "Network": NetworkSpec, "Port": PortSpec, "PortForward": PortForwardSpec,
+    "BgpPeer": BgpPeerSpec,
 }  # fmt: skip
 
 DEFAULT_MTU = 1500  # RFC 894; what libvirt gives a vNIC that says nothing
@@ -32,6 +34,7 @@ class Fleet:
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     ports: dict[str, PortSpec] = field(default_factory=dict)
     forwards: dict[str, PortForwardSpec] = field(default_factory=dict)
+    bgp_peers: dict[str, BgpPeerSpec] = field(default_factory=dict)
 
     def put(self, name: str, spec: Spec) -> None:
         match spec:
@@ -43,11 +46,13 @@ class Fleet:
                 self.ports[name] = spec
             case PortForwardSpec():
                 self.forwards[name] = spec
+            case BgpPeerSpec():
+                self.bgp_peers[name] = spec
 
     def problems(self) -> list[Problem]:
         """What does not hold between the objects; empty when the fleet is consistent."""
         forwards = forward.problems(self.forwards, self.hosts, self.networks)
-        return [*self._hosts(), *self._networks(), *self._ports(), *forwards]
+        return [*self._hosts(), *self._networks(), *self._ports(), *forwards, *bgp.problems(self.bgp_peers)]
 
     def _hosts(self) -> list[Problem]:
         found = []

@@ -264,6 +264,10 @@ class FakeFleet:
             }
         if kind == "PortForward":
             status = {"addresses": ["203.0.113.11"], "target": "10.0.0.5", "host": "kvm01", "reason": ""}
+        if kind == "BgpPeer":
+            status = {"state": "established", "since": "2026-01-01T00:00:00Z", "reason": "", "announced": 1,
+                      "received": 9, "hold_time": 90, "restart_time": 120,
+                      "routes": ["10.20.0.0/24 via 203.0.113.11"]}  # fmt: skip
         return {"kind": kind, "name": name, **dump_spec(spec), "generation": generation, "status": status}
 
 

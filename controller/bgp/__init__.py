@@ -1,0 +1,1 @@
+"""BGP to the routers outside: which routes, and telling them."""

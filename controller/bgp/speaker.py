@@ -1,0 +1,102 @@
+"""BGP with all routers that the rows name: who is connected, and what each is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from controller.bgp.peer import Peer
+from controller.bgp.routes import in_order, routes
+from controller.desired import Desired
+from controller.fabric import Fabric
+from controller.history import History, rfc3339
+
+log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 0.2  # between two looks at the fleet: a burst of changes is told as one
+
+
+class Speaker:
+    """On the loop. Call ``look()`` when rows changed. ``notify`` is called when a connection comes or goes."""
+
+    def __init__(self, desired: Desired, fabric: Fabric, history: History, notify: Callable[[], None]) -> None:
+        self.peers: dict[str, Peer] = {}
+        self._desired = desired
+        self._fabric = fabric
+        self._history = history
+        self._notify = notify
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._told: dict[str, str] = {}  # of each peer the last event
+
+    def look(self) -> None:
+        """The fleet may be another one now."""
+        if self.peers or self._desired.bgp_peers:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Routers are told nothing then: they keep the routes for the next controller."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                try:
+                    self._settle()
+                except Exception:
+                    log.exception("routes could not be made; what was announced stays")
+                await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _settle(self) -> None:
+        wanted = self._desired.bgp_peers
+        for old in [peer for name, peer in self.peers.items() if wanted.get(name) != peer.spec]:
+            self._end(old)
+        found = {uplink: routes(self._fabric, uplink) for uplink in {spec.uplink for spec in wanted.values()}}
+        for name, spec in wanted.items():
+            if name not in self.peers:
+                self.peers[name] = Peer(name, spec, self._changed)
+                self._tasks[name] = asyncio.create_task(self.peers[name].run(), name=f"bgp {name}")
+            self.peers[name].want(found[spec.uplink])
+
+    def _end(self, peer: Peer) -> None:
+        then = self._desired.bgp_peers.get(peer.name)
+        if then is None or (then.address, then.port) != (peer.spec.address, peer.spec.port):
+            peer.part()
+        if then is None:
+            self._told.pop(peer.name, None)
+        del self.peers[peer.name]
+        self._tasks.pop(peer.name).cancel()
+
+    def _changed(self, peer: Peer) -> None:
+        """That it is established is told, and once that it is not."""
+        if peer.state in {"established", "idle"} and self._told.get(peer.name) != peer.state:
+            self._told[peer.name] = peer.state
+            if peer.state == "established":
+                word, message = "up", f"BGP with {peer.spec.address}, AS {peer.spec.remote_as}, is established"
+            else:
+                word, message = "down", f"BGP with {peer.spec.address} is not established: {peer.reason}"
+            log.info("BgpPeer %s: %s", peer.name, message)
+            self._history.add("BgpPeer", peer.name, word, message)
+        self._notify()
+
+    def status(self, name: str) -> dict[str, Any]:
+        """What is observed of a peer, as the API shows it."""
+        peer = self.peers.get(name)
+        if peer is None:
+            return {}
+        router = peer.router
+        return {
+            "state": peer.state,
+            "since": rfc3339(peer.since),
+            "reason": peer.reason,
+            "announced": len(peer.announced),
+            "received": peer.received,
+            "hold_time": peer.hold_time if router is not None else None,
+            "restart_time": router.restart_time if router is not None else None,
+            "routes": in_order(peer.announced),
+        }
