@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from e2e_bgp import FLEET_AS, PASSWORD, ROUTER_AS, Bird
 from e2e_fleet import Fleet, eventually, pings, silent
 from labkit import LightGuest, Nic, netns
 from labkit.run import run
@@ -367,3 +368,47 @@ def test_networks_reach_each_other_without_a_controller(fleet: Fleet, guests: di
     finally:
         fleet.controller.start()
     fleet.settle()
+
+
+def test_a_router_learns_by_bgp_where_guests_are(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    """The way follows a guest to another host, and stays while there is no controller."""
+    mobile, network = f"{SUBNETS['api']}.50", "api"
+    nic = Nic(network, mac="52:54:00:b9:00:50", addresses=(f"{mobile}/24",), gateways=(f"{SUBNETS['api']}.1",))
+    answers = f"ping -n -c1 -W1 {mobile}"
+
+    def mobile_on(host: str) -> LightGuest:
+        guest = fleet.lab.start_lights(host, [("mobile", [nic])])[0]
+        port = yaml.safe_load(guest.ports_yaml().removeprefix("---"))
+        fleet.client.post("/apply", [{**port, "addresses": [mobile]}], wait=30.0)
+        return guest
+
+    ways = {
+        guest: f"203.0.113.1{host[1]}" if PROMISED[OUTSIDE, MODES[its]] else None
+        for guest, (host, its) in PLACES.items()
+    }
+    with Bird(fleet.lab) as bird:
+        peer = {"kind": "BgpPeer", "name": "tor", "address": bird.router, "remote_as": ROUTER_AS, "local_as": FLEET_AS,
+                "password_file": str(bird.password_file)}  # fmt: skip
+        fleet.client.post("/apply", [peer], wait=30.0)
+        guest = mobile_on("h1")
+        eventually("the router knows where it is", lambda: bird.route(mobile) == "203.0.113.11")
+        eventually("and all others", lambda: {each: bird.route(address(each)) for each in PLACES} == ways)
+        eventually("it is reached", lambda: outside(fleet, answers)[0] == 0)
+        fleet.lab.stop_lights([guest])
+        guest = mobile_on("h2")
+        eventually("the way follows it", lambda: bird.route(mobile) == "203.0.113.12")
+        eventually("it is reached there", lambda: outside(fleet, answers)[0] == 0)
+        fleet.controller.stop(signal.SIGKILL)
+        try:
+            eventually("the router has noticed", lambda: not bird.is_established())
+            assert bird.route(mobile) == "203.0.113.12"
+            eventually("it is reached without a controller", lambda: outside(fleet, answers)[0] == 0)
+        finally:
+            fleet.controller.start()
+        eventually("all is told anew", bird.is_established)
+        fleet.stop([guest])
+        eventually("what is gone has no way", lambda: bird.route(mobile) is None)
+        assert not bird.deleted(address("api1"))
+        fleet.delete([("BgpPeer", "tor")])
+        eventually("it knows no more", lambda: bird.route(address("api1")) is None)
+    assert PASSWORD not in fleet.controller.log.read_text()

@@ -1,0 +1,130 @@
+"""Which prefixes are announced by which host: always what the rows say, whatever happened before."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+
+from changes import NETWORKS, Change, changes
+from fleets import FleetRows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.bgp.routes import in_order, routes
+from controller.fabric import Fabric
+
+
+def fleet() -> FleetRows:
+    rows = FleetRows().host("a", "192.0.2.1", "wan").host("b", "192.0.2.2", "wan").host("c", "192.0.2.3", "lan")
+    rows.outside("a", "wan", "203.0.113.11").outside("b", "wan", "203.0.113.12").outside("c", "lan", "203.0.113.13")
+    return rows.host("d", "192.0.2.4").network("api", "route", subnets=["10.20.0.0/24"])
+
+
+def told(rows: FleetRows, uplink: str | None = None) -> list[str]:
+    fabric = Fabric()
+    fabric.update(rows.rows())
+    return in_order(routes(fabric, uplink))
+
+
+def test_each_guest_by_its_own_host_and_the_subnet_by_one_of_them() -> None:
+    rows = fleet().port("one", "a", "api", ofport=5, addresses=("10.20.0.5",))
+    assert told(rows) == ["10.20.0.0/24 via 203.0.113.11", "10.20.0.5/32 via 203.0.113.11"]
+    rows.port("two", "b", "api", ofport=5, addresses=("10.20.0.6", "10.99.0.1", "fd00::1"))
+    assert told(rows)[1:] == ["10.20.0.5/32 via 203.0.113.11", "10.20.0.6/32 via 203.0.113.12"]
+    assert told(rows)[0] in {"10.20.0.0/24 via 203.0.113.11", "10.20.0.0/24 via 203.0.113.12"}
+
+
+def test_a_guest_that_moves_takes_its_route_along() -> None:
+    rows = fleet().port("one", "a", "api", ofport=5, addresses=("10.20.0.5",))
+    rows.port("one", "b", "api", ofport=7, addresses=("10.20.0.5",))
+    assert told(rows) == ["10.20.0.0/24 via 203.0.113.12", "10.20.0.5/32 via 203.0.113.12"]
+
+
+def test_what_has_no_way_in_is_not_announced() -> None:
+    rows = fleet()
+    assert told(rows) == []  # nobody there
+    rows.port("one", "a", "api", ofport=5)  # no address
+    rows.port("two", "d", "api", ofport=5, addresses=("10.20.0.6",))  # no external address
+    rows.network("shop", "nat", subnets=["10.30.0.0/24"]).port("buys", "a", "shop", addresses=("10.30.0.5",))
+    rows.network("in", "isolated", subnets=["10.40.0.0/24"]).port("idles", "a", "in", addresses=("10.40.0.5",))
+    assert told(rows) == []
+
+
+def test_what_is_behind_a_guest_is_where_the_guest_is() -> None:
+    rows = fleet().network("lab", "open", subnets=["10.77.0.0/24"], routes=[{"to": "10.50.0.0/16", "via": "10.77.0.9"}])
+    rows.port("one", "a", "lab", ofport=5, addresses=("10.77.0.5",))
+    assert not [each for each in told(rows) if each.startswith("10.50.")]
+    rows.port("router", "b", "lab", ofport=5, addresses=("10.77.0.9",))
+    assert "10.50.0.0/16 via 203.0.113.12" in told(rows)
+
+
+def test_a_router_on_one_wire_gets_the_hosts_on_that_wire() -> None:
+    rows = fleet().port("one", "a", "api", ofport=5, addresses=("10.20.0.5",))
+    rows.port("two", "c", "api", ofport=5, addresses=("10.20.0.6",))
+    assert told(rows, "wan") == ["10.20.0.0/24 via 203.0.113.11", "10.20.0.5/32 via 203.0.113.11"]
+    assert told(rows, "lan") == ["10.20.0.0/24 via 203.0.113.13", "10.20.0.6/32 via 203.0.113.13"]
+    assert told(rows, "moon") == []
+
+
+def test_the_way_to_a_subnet_changes_only_with_its_host() -> None:
+    rows = fleet()
+    for number in range(8):
+        rows.host(f"h{number}", f"192.0.2.{20 + number}", "wan").outside(f"h{number}", "wan", f"203.0.113.{20 + number}")
+        rows.port(f"p{number}", f"h{number}", "api", ofport=5, addresses=(f"10.20.0.{20 + number}",))
+    subnet = told(rows)[0]
+    for number in range(8):
+        if not subnet.endswith(f".{20 + number}"):
+            rows.put("Port", f"p{number}", None)
+            assert told(rows)[0] == subnet
+
+
+def check(rows: FleetRows, uplink: str | None, found: dict[str, str]) -> None:
+    """By the rows alone: of two guests with one address the first by name counts."""
+    hops = {
+        name: host.external.ip
+        for name, host in rows.hosts.items()
+        if host.external is not None and uplink in {None, host.external.uplink}
+    }
+    expected: dict[str, str] = {}
+    subnets: dict[str, set[str]] = {}
+    for network_name, network in sorted(rows.networks.items()):
+        if network.mode not in {"route", "open"}:
+            continue
+        own = [ip_interface(each).network for each in network.subnets if "." in each]
+        places: dict[str, str] = {}
+        for _, port in sorted(rows.ports.items()):
+            group = network.portgroup(port.portgroup or "")
+            switched = port.state == "active" and port.ofport is not None and port.host in rows.hosts
+            if not switched or port.network != network_name or group is None or group.isolation == "passthrough":
+                continue
+            for address in port.addresses:
+                if any(ip_address(address) in subnet for subnet in own):
+                    places.setdefault(address, str(port.host))
+        reached = {address: hops[host] for address, host in places.items() if host in hops}
+        expected |= {f"{address}/32": hop for address, hop in reached.items()}
+        expected |= {route.to: reached[route.via] for route in network.routes if route.via in reached}
+        for subnet in own if reached else ():
+            subnets[str(subnet)] = subnets.get(str(subnet), set()) | set(reached.values())
+    assert {prefix: hop for prefix, hop in found.items() if prefix not in subnets} == expected
+    assert subnets.keys() <= found.keys()
+    assert all(found[subnet] in its for subnet, its in subnets.items())
+
+
+def networks_apart(step: list[Change]) -> bool:
+    """Two networks with one subnet, which the store refuses, would both announce it."""
+    return all(kind != "Network" or name == NETWORKS[0] or value is None for kind, name, value in step)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(changes(), min_size=1, max_size=4).filter(networks_apart), max_size=12),
+    st.sampled_from([None, "phys1", "phys2"]),
+)
+def test_random_fleets(history: list[list[Change]], uplink: str | None) -> None:
+    rows, fabric = FleetRows(), Fabric()
+    fabric.update(rows.rows())
+    for step in history:
+        for kind, name, value in step:
+            rows.put(kind, name, value)
+        changed = {(kind, name) for kind, name, _ in step}
+        fabric.update(rows.rows(), None if any(kind in {"Host", "Network"} for kind, _ in changed) else changed)
+        check(rows, uplink, routes(fabric, uplink))
