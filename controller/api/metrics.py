@@ -1,7 +1,7 @@
 """Every metric that ``GET /metrics`` tells.
 
-The number of series grows with hosts and BGP peers alone: no guest, vNIC, address or path that somebody asked for is in a
-label.
+The number of series grows with hosts and BGP peers alone: no guest, vNIC, address or path that somebody asked for is
+in a label.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from controller.bgp.dial import dial
 from controller.bgp.peer import Peer
 from controller.bgp.routes import in_order, routes
 from controller.desired import Desired
@@ -23,6 +24,7 @@ class Speaker:
 
     def __init__(self, desired: Desired, fabric: Fabric, history: History, notify: Callable[[], None]) -> None:
         self.peers: dict[str, Peer] = {}
+        self.dialled = dial
         self._desired = desired
         self._fabric = fabric
         self._history = history
@@ -59,7 +61,7 @@ class Speaker:
         found = {uplink: routes(self._fabric, uplink) for uplink in {spec.uplink for spec in wanted.values()}}
         for name, spec in wanted.items():
             if name not in self.peers:
-                self.peers[name] = Peer(name, spec, self._changed)
+                self.peers[name] = Peer(name, spec, self._changed, self.dialled)
                 self._tasks[name] = asyncio.create_task(self.peers[name].run(), name=f"bgp {name}")
             self.peers[name].want(found[spec.uplink])
 
