@@ -22,6 +22,8 @@ FLEET = """\
 {kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24]}
 ---
 {kind: PortForward, name: door, network: shop, listen: {port: 8080}, target: {vm: web1, port: 80}}
+---
+{kind: BgpPeer, name: tor, address: 203.0.113.1, remote_as: 64512, local_as: 64513}
 """
 
 
@@ -78,6 +80,12 @@ def test_a_forward(run: Run) -> None:
     assert sections(text)[:6] == ["PortForward door, generation 1", "Wanted", "Observed", "Its network",
                                   "Its target's host", "Last events"]  # fmt: skip
     assert re.search(r"^  target: +10\.0\.0\.5$", text, re.MULTILINE)
+
+
+def test_a_bgp_peer(run: Run) -> None:
+    text = run("describe", "bgppeer", "tor").stdout
+    assert sections(text) == ["BgpPeer tor, generation 1", "Wanted", "Observed", "Last events"]
+    assert re.search(r"^  routes: +10\.20\.0\.0/24 via 203\.0\.113\.11$", text, re.MULTILINE)
 
 
 def test_as_json(run: Run) -> None:

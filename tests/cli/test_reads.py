@@ -58,6 +58,15 @@ def test_forwards(run: Run) -> None:
     )
 
 
+def test_bgp_peers(run: Run) -> None:
+    peer = "{kind: BgpPeer, name: tor, address: 203.0.113.1, remote_as: 64512, local_as: 64513}"
+    assert run("apply", "-f", "-", stdin=peer).exit_code == 0
+    assert run("get", "bgppeers").stdout == (
+        "NAME  ADDRESS      REMOTE_AS  LOCAL_AS  STATE        SINCE                 ANNOUNCED  RECEIVED  REASON\n"
+        "tor   203.0.113.1  64512      64513     established  2026-01-01T00:00:00Z  1          9         -\n"
+    )
+
+
 def test_switches_that_were_turned_away(run: Run, served: Served) -> None:
     assert run("host", "list").stderr == ""
     served.fleet.unknown = [

@@ -45,6 +45,8 @@ FLEET = """\
 {{kind: Port, name: front, vm: web1, mac: "52:54:00:00:00:0f", network: web, addresses: [192.0.2.7]}}
 ---
 {{kind: PortForward, name: door, network: pool, listen: {{port: 8080}}, target: {{vm: web1, port: 80}}}}
+---
+{{kind: BgpPeer, name: tor, address: 203.0.113.1, remote_as: 64512, local_as: 64513}}
 """
 SPARE = """\
 ---
@@ -54,12 +56,14 @@ SPARE = """\
 """
 XML = b"<network><name>spare</name><bridge name='virbr7'/></network>"
 # What there is, for path and query parameters; what else is text finds nothing.
-_NAMES = {"hosts": "kvm1", "networks": "web", "ports": "front", "portforwards": "door", "topology": "kvm1"}
+_NAMES = {"hosts": "kvm1", "networks": "web", "ports": "front", "portforwards": "door", "bgppeers": "tor",
+          "topology": "kvm1"}  # fmt: skip
 _SPARE = {
     "hosts": "kvm2",
     "networks": "spare",
     "ports": "front",
     "portforwards": "door",
+    "bgppeers": "tor",
 }  # what nobody uses, to be deleted
 _REAL = {"from": WEB1, "to": "front", "host": "kvm1", "network": "web", "guest": WEB1, "port": MAC1, "vm": "web1",
          "table": "classify", "owner": "fleetswitch", "state": "installed", "since": "15m", "kind": "Host"}  # fmt: skip
