@@ -21,6 +21,8 @@ FLEET = """\
 {{kind: Host, name: kvm2, ovsdb: "unix:/nonexistent/kvm2", tunnel_ip: 192.0.2.2}}
 ---
 {{kind: Network, name: web, mode: isolated}}
+---
+{{kind: BgpPeer, name: tor, address: 192.0.2.9, remote_as: 64512, local_as: 64513}}
 """
 
 
@@ -53,6 +55,7 @@ def test_a_fleet_is_told_in_numbers(tmp_path: Path) -> None:
                 assert found["fleetswitch_vnics"].value(state="active") == 1
                 assert found["fleetswitch_vnics"].value(state="quarantined") == 0
                 assert found["fleetswitch_objects"].value(kind="Host") == 2
+                assert found["fleetswitch_bgp_established"].value(peer="tor") == 0
                 assert found["fleetswitch_store_up"].value() == 1
                 assert found["fleetswitch_events_total"].value(kind="Host", event="created") == 2
                 assert found["fleetswitch_changes_total"].value() == fleet.coordinator.sequence
