@@ -65,7 +65,7 @@ class Desired:
     def fleet(self) -> Fleet:
         """A copy of all specs, to try a change on."""
         return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered), dict(self.forwards),
-                     dict(self.bgp_peers))  # fmt: skip
+                     bgp_peers=dict(self.bgp_peers))  # fmt: skip
 
     def rows(self) -> Rows:
         """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""

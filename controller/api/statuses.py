@@ -84,7 +84,7 @@ class BgpPeerStatus(BaseModel):
     state: str = Field(
         default="idle", description="established, or a word of RFC 4271 before that; idle between attempts"
     )
-    since: str | None = Field(default=None, description="when it came into this state")
+    since: str | None = Field(default=None, description="since when it is established, or is not")
     reason: str = Field(default="", description="why it is not established")
     announced: int = Field(default=0, description="prefixes that the router was told")
     received: int = Field(default=0, description="prefixes that the router told, which are not used")

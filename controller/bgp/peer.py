@@ -40,7 +40,7 @@ class Peer:
         self.name = name
         self.spec = spec
         self.state: State = "idle"
-        self.since = time.time()  # of the state, seconds since 1970
+        self.since = time.time()  # since when it is established, or is not; seconds since 1970
         self.reason = ""  # why it is not established, or was not the last time
         self.announced: dict[str, str] = {}  # prefix → next hop, as the router was told on this connection
         self.received = 0  # prefixes that the router announced, all in all
@@ -114,7 +114,7 @@ class Peer:
         writer.write(messages.keepalive())
         self._enter("openconfirm")
         await _expect(reader, Kind.KEEPALIVE, self.hold_time)
-        self._came_up, self._wait, self.reason = True, _FIRST_WAIT, ""
+        self._came_up, self.reason = True, ""
         self._enter("established")
 
     def _check(self, router: Open, own: str) -> None:
@@ -201,11 +201,15 @@ class Peer:
             raise BgpError(f"took nothing for {self.hold_time} seconds") from None
 
     def _enter(self, state: State) -> None:
+        if "established" in {state, self.state}:
+            self.since = time.time()
         if state != self.state:
-            self.state, self.since = state, time.time()
+            self.state = state
             self._on_change(self)
 
     def _lost(self, reason: str) -> None:
+        if self.state == "established" and time.time() - self.since > _LONGEST_WAIT:
+            self._wait = _FIRST_WAIT  # what comes and goes all the time is tried less and less often
         self.reason = reason
         self._enter("idle")
 

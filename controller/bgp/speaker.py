@@ -45,7 +45,7 @@ class Speaker:
                 await self._wake.wait()
                 self._wake.clear()
                 try:
-                    self._settle()
+                    await self._settle()
                 except Exception:
                     log.exception("routes could not be made; what was announced stays")
                 await asyncio.sleep(_PAUSE_SECONDS)
@@ -54,10 +54,11 @@ class Speaker:
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    def _settle(self) -> None:
+    async def _settle(self) -> None:
         wanted = self._desired.bgp_peers
-        for old in [peer for name, peer in self.peers.items() if wanted.get(name) != peer.spec]:
-            self._end(old)
+        old = [peer for name, peer in self.peers.items() if wanted.get(name) != peer.spec]
+        # A router that is connected with already would turn away another connection.
+        await asyncio.gather(*map(self._end, old), return_exceptions=True)
         found = {uplink: routes(self._fabric, uplink) for uplink in {spec.uplink for spec in wanted.values()}}
         for name, spec in wanted.items():
             if name not in self.peers:
@@ -65,14 +66,17 @@ class Speaker:
                 self._tasks[name] = asyncio.create_task(self.peers[name].run(), name=f"bgp {name}")
             self.peers[name].want(found[spec.uplink])
 
-    def _end(self, peer: Peer) -> None:
+    def _end(self, peer: Peer) -> asyncio.Task[None]:
+        """The task, which ends soon."""
         then = self._desired.bgp_peers.get(peer.name)
         if then is None or (then.address, then.port) != (peer.spec.address, peer.spec.port):
             peer.part()
         if then is None:
             self._told.pop(peer.name, None)
         del self.peers[peer.name]
-        self._tasks.pop(peer.name).cancel()
+        task = self._tasks.pop(peer.name)
+        task.cancel()
+        return task
 
     def _changed(self, peer: Peer) -> None:
         """That it is established is told, and once that it is not."""
