@@ -12,10 +12,11 @@ from controller.bgp.peer import Peer
 from controller.bgp.routes import in_order, routes
 from controller.desired import Desired
 from controller.fabric import Fabric
-from controller.history import History, rfc3339
+from controller.history import EventFilter, History, rfc3339
 
 log = logging.getLogger(__name__)
 
+_WORDS = frozenset({"up", "down"})
 _PAUSE_SECONDS = 0.2  # between two looks at the fleet: a burst of changes is told as one
 
 
@@ -31,7 +32,7 @@ class Speaker:
         self._notify = notify
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
-        self._told: dict[str, str] = {}  # of each peer the last event
+        self._told: dict[str, str] = {}  # of each peer the last event, also of a controller before this one
 
     def look(self) -> None:
         """The fleet may be another one now."""
@@ -40,6 +41,9 @@ class Speaker:
 
     async def run(self) -> None:
         """Until cancelled. Routers are told nothing then: they keep the routes for the next controller."""
+        for event in self._history.find(EventFilter(kind="BgpPeer")).events:
+            if event.event in _WORDS:
+                self._told[event.name] = event.event
         try:
             while True:
                 await self._wake.wait()
@@ -80,12 +84,11 @@ class Speaker:
 
     def _changed(self, peer: Peer) -> None:
         """That it is established is told, and once that it is not."""
-        if peer.state in {"established", "idle"} and self._told.get(peer.name) != peer.state:
-            self._told[peer.name] = peer.state
-            if peer.state == "established":
-                word, message = "up", f"BGP with {peer.spec.address}, AS {peer.spec.remote_as}, is established"
-            else:
-                word, message = "down", f"BGP with {peer.spec.address} is not established: {peer.reason}"
+        word = {"established": "up", "idle": "down"}.get(peer.state)
+        if word is not None and self._told.get(peer.name) != word:
+            self._told[peer.name] = word
+            router = f"BGP with {peer.spec.address}, AS {peer.spec.remote_as},"
+            message = f"{router} is established" if word == "up" else f"{router} is not established: {peer.reason}"
             log.info("BgpPeer %s: %s", peer.name, message)
             self._history.add("BgpPeer", peer.name, word, message)
         self._notify()

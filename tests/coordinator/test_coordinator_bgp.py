@@ -141,12 +141,15 @@ def test_what_is_told_of_a_router(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_controller_that_stops_says_nothing(tmp_path: Path) -> None:
+def test_a_controller_that_stops_says_nothing_and_the_next_one_tells_all(tmp_path: Path) -> None:
     async def main() -> None:
         async with routed(tmp_path) as (fleet, router):
             await fleet.apply(FLEET)
             await fleet.store.commit([PutStatus("Port", NAME, SEEN, create=True)])
             await until(lambda: routes(fleet) == WAYS, lambda: str(routes(fleet)))
         assert (router.came, router.farewells) == (1, [])
+        async with routed(tmp_path) as (fleet, router):
+            await until(lambda: routes(fleet) == WAYS, lambda: str(routes(fleet)))
+            assert up_and_down(fleet) == ["up"]  # as the controller before found it
 
     run(main())
