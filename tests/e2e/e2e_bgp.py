@@ -44,6 +44,14 @@ class Bird:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Bird:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _begin(self) -> None:
         run(["ip", "link", "add", self._cable, "type", "veth", "peer", "name", "bgp", "netns", self._netns])
         netns.ip_batch([f"addr add {self.controller}/31 dev {self._cable}", f"link set {self._cable} up"])
         netns.ip_batch([f"addr add {self.router}/31 dev bgp", "link set bgp up"], self._netns)
@@ -51,11 +59,10 @@ class Bird:
         (self._path / "bird.conf").write_text(_CONFIG.format(
             router=self.router, controller=self.controller, router_as=ROUTER_AS, fleet_as=FLEET_AS, password=PASSWORD,
         ))  # fmt: skip
-        self._log = (self._path / "changes").open("wb")
-        self._start(["ip", "monitor", "route"], self._log)
+        with (self._path / "changes").open("wb") as changes:
+            self._start(["ip", "monitor", "route"], changes)
         self._start(["bird", "-f", "-c", str(self._path / "bird.conf"), "-s", str(self._path / "bird.ctl")])
         eventually("bird answers", lambda: "BIRD" in self.says("show", "status"))
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -63,7 +70,6 @@ class Bird:
         for process in self._started:
             process.terminate()
             process.wait(10.0)
-        self._log.close()
         run(["ip", "link", "del", self._cable], check=False)
         self._folder.cleanup()
 
