@@ -10,23 +10,25 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 
 from controller.errors import BgpError
 
 HEADER_BYTES = 19
 MOST_BYTES = 4096  # of a message, its header included (RFC 4271, 4.1)
+_FRAME_BYTES = 96  # at most: what is around the prefixes of an UPDATE
 
 _MARKER = b"\xff" * 16
 _HEAD = struct.Struct("!16sHB")
 _OPEN = struct.Struct("!BHH4sB")
 _VERSION = 4
 _AS_TRANS = 23456  # what stands for an AS number that has no two octets (RFC 6793, 9)
-_IPV4, _UNICAST = 1, 1
+_IPV4, _IPV6, _UNICAST = 1, 2, 1
 _PARAMETER_CAPABILITIES, _EXTENDED = 2, 255  # RFC 5492, 9072
 _MULTIPROTOCOL, _REFRESH, _GRACEFUL, _FOUR_OCTETS = 1, 2, 64, 65
 _RESTARTED, _PRESERVED = 0x8000, 0x80  # RFC 4724, 3
-_ORIGIN, _AS_PATH, _NEXT_HOP, _LOCAL_PREF = 1, 2, 3, 5
+_ORIGIN, _AS_PATH, _NEXT_HOP, _LOCAL_PREF, _REACH, _UNREACH = 1, 2, 3, 5, 14, 15
+_LONG = 0x90  # optional, its length has two octets
 _TRANSITIVE, _SEQUENCE, _IGP = 0x40, 2, 0
 _DEFAULT_PREFERENCE = 100
 
@@ -87,6 +89,7 @@ class Open:
     identifier: str
     four_octets: bool = False
     ipv4: bool = True
+    ipv6: bool = False
     restart_time: int | None = None
 
 
@@ -94,15 +97,17 @@ class Open:
 
 
 def open_message(asn: int, hold_time: int, identifier: str, restart_time: int, restarted: bool) -> bytes:
-    """OPEN: IPv4 unicast, route refresh, AS numbers of four octets, graceful restart with the forwarding state kept.
+    """OPEN: IPv4 and IPv6 unicast, route refresh, AS numbers of four octets, graceful restart with what forwards kept.
 
     ``restarted`` says that we may have been another process before (RFC 4724, 3, Restart State).
     """
-    graceful = struct.pack("!HHBB", restart_time | (_RESTARTED if restarted else 0), _IPV4, _UNICAST, _PRESERVED)
+    graceful = struct.pack("!H", restart_time | (_RESTARTED if restarted else 0))
+    graceful += b"".join(struct.pack("!HBB", family, _UNICAST, _PRESERVED) for family in (_IPV4, _IPV6))
     capabilities = b"".join(
         struct.pack("!BB", code, len(value)) + value
         for code, value in (
             (_MULTIPROTOCOL, struct.pack("!HBB", _IPV4, 0, _UNICAST)),
+            (_MULTIPROTOCOL, struct.pack("!HBB", _IPV6, 0, _UNICAST)),
             (_REFRESH, b""),
             (_FOUR_OCTETS, struct.pack("!I", asn)),
             (_GRACEFUL, graceful),
@@ -122,9 +127,9 @@ def notification(code: int, subcode: int, data: bytes = b"") -> bytes:
     return _message(Kind.NOTIFICATION, bytes([code, subcode]) + data)
 
 
-def end_of_rib() -> bytes:
-    """All routes were sent (RFC 4724, 2): those from before that were not among them are no more."""
-    return _message(Kind.UPDATE, bytes(4))
+def end_of_rib(ipv6: bool) -> bytes:
+    """All routes were sent (RFC 4724, 2), of IPv6 too: those from before that were not among them are no more."""
+    return _message(Kind.UPDATE, bytes(4)) + (_message(Kind.UPDATE, _unreach(b"")) if ipv6 else b"")
 
 
 def updates(announced: Mapping[str, str], withdrawn: Iterable[str], local_as: int, internal: bool) -> Iterator[bytes]:
@@ -136,33 +141,49 @@ def updates(announced: Mapping[str, str], withdrawn: Iterable[str], local_as: in
     for prefix, next_hop in announced.items():
         by_next_hop[next_hop].append(prefix)
     for next_hop, prefixes in sorted(by_next_hop.items()):
-        attributes = _attributes(next_hop, local_as, internal)
-        head = bytes(2) + struct.pack("!H", len(attributes)) + attributes
-        for part in _parts(prefixes, MOST_BYTES - HEADER_BYTES - len(head)):
-            yield _message(Kind.UPDATE, head + part)
-    for part in _parts(withdrawn, MOST_BYTES - HEADER_BYTES - 4):
+        for part in _parts(prefixes):
+            yield _message(Kind.UPDATE, _reach(part, next_hop, local_as, internal))
+    gone = list(withdrawn)
+    for part in _parts(prefix for prefix in gone if "." in prefix):
         yield _message(Kind.UPDATE, struct.pack("!H", len(part)) + part + bytes(2))
+    for part in _parts(prefix for prefix in gone if "." not in prefix):
+        yield _message(Kind.UPDATE, _unreach(part))
 
 
 def _message(kind: Kind, body: bytes) -> bytes:
     return _HEAD.pack(_MARKER, HEADER_BYTES + len(body), kind) + body
 
 
-def _attributes(next_hop: str, local_as: int, internal: bool) -> bytes:
+def _reach(prefixes: bytes, next_hop: str, local_as: int, internal: bool) -> bytes:
+    """Of IPv4 as RFC 4271 has it, of IPv6 as an attribute (RFC 4760, 3), whose next hop is a global address."""
     path = b"" if internal else struct.pack("!BBI", _SEQUENCE, 1, local_as)
-    values = [(_ORIGIN, bytes([_IGP])), (_AS_PATH, path), (_NEXT_HOP, IPv4Address(next_hop).packed)]
+    values = [(_ORIGIN, bytes([_IGP])), (_AS_PATH, path)]
+    hop = ip_address(next_hop)
+    if hop.version == 4:
+        values.append((_NEXT_HOP, hop.packed))
     if internal:
         values.append((_LOCAL_PREF, struct.pack("!I", _DEFAULT_PREFERENCE)))
-    return b"".join(struct.pack("!BBB", _TRANSITIVE, kind, len(value)) + value for kind, value in values)
+    attributes = b"".join(struct.pack("!BBB", _TRANSITIVE, kind, len(value)) + value for kind, value in values)
+    if hop.version == 6:
+        value = struct.pack("!HBB", _IPV6, _UNICAST, len(hop.packed)) + hop.packed + bytes(1) + prefixes
+        attributes += struct.pack("!BBH", _LONG, _REACH, len(value)) + value
+        prefixes = b""
+    return bytes(2) + struct.pack("!H", len(attributes)) + attributes + prefixes
 
 
-def _parts(prefixes: Iterable[str], most: int) -> Iterator[bytes]:
+def _unreach(prefixes: bytes) -> bytes:
+    """Prefixes of IPv6 that are no more (RFC 4760, 4)."""
+    attribute = struct.pack("!BBHHB", _LONG, _UNREACH, len(prefixes) + 3, _IPV6, _UNICAST) + prefixes
+    return bytes(2) + struct.pack("!H", len(attribute)) + attribute
+
+
+def _parts(prefixes: Iterable[str]) -> Iterator[bytes]:
     """The prefixes as bytes, so many at once as fit."""
     part = b""
     for prefix in sorted(prefixes):
         address, _, length = prefix.partition("/")
-        each = bytes([int(length)]) + IPv4Address(address).packed[: (int(length) + 7) // 8]
-        if len(part) + len(each) > most:
+        each = bytes([int(length)]) + ip_address(address).packed[: (int(length) + 7) // 8]
+        if len(part) + len(each) > MOST_BYTES - _FRAME_BYTES:
             yield part
             part = b""
         part += each
@@ -230,7 +251,7 @@ def _with_capabilities(found: Open, capabilities: Iterable[tuple[int, bytes]]) -
             restart_time = int.from_bytes(value[:2], "big") & 0xFFF
     return Open(
         found.asn if asn is None else asn, found.hold_time, found.identifier, asn is not None,
-        not families or (_IPV4, _UNICAST) in families, restart_time,
+        not families or (_IPV4, _UNICAST) in families, (_IPV6, _UNICAST) in families, restart_time,
     )  # fmt: skip
 
 

@@ -166,7 +166,7 @@ class Peer:
         """Routes as they change; that all is said, once; and that we are there."""
         loop = asyncio.get_running_loop()
         every = self.hold_time / 3  # RFC 4271, 4.4
-        last = messages.end_of_rib()
+        last = messages.end_of_rib(self._ipv6)
         due = loop.time() + every
         while True:
             self._wake.clear()
@@ -185,12 +185,18 @@ class Peer:
 
     def _news(self) -> list[bytes]:
         """What the router is told, and from now on knows."""
-        told, wanted = self.announced, self._wanted
-        self.announced = dict(wanted)
+        told = self.announced
+        wanted = {prefix: hop for prefix, hop in self._wanted.items() if self._ipv6 or ":" not in prefix}
+        self.announced = wanted
         return list(messages.updates(
             {prefix: hop for prefix, hop in wanted.items() if told.get(prefix) != hop}, told.keys() - wanted.keys(),
             self.spec.local_as, internal=self.spec.local_as == self.spec.remote_as,
         ))  # fmt: skip
+
+    @property
+    def _ipv6(self) -> bool:
+        """Whether the router takes routes of IPv6."""
+        return self.router is not None and self.router.ipv6
 
     async def _send(self, writer: asyncio.StreamWriter, message: bytes) -> None:
         writer.write(message)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from ipaddress import IPv4Network
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,17 @@ PREFIXES = st.builds(
     lambda bits, length: str(IPv4Network((bits >> (32 - length) << (32 - length), length))),
     st.integers(0, 2**32 - 1), st.integers(0, 32),
 )  # fmt: skip
+PREFIXES6 = st.builds(
+    lambda bits, length: str(IPv6Network((bits >> (128 - length) << (128 - length), length))),
+    st.integers(0, 2**128 - 1), st.integers(0, 128),
+)  # fmt: skip
 HOPS = st.sampled_from(["203.0.113.11", "203.0.113.12", "203.0.113.13"])
+HOPS6 = st.sampled_from(["2001:db8::11", "2001:db8::12"])
+WAYS = st.builds(
+    lambda of4, of6: of4 | of6,
+    st.dictionaries(PREFIXES, HOPS, max_size=30),
+    st.dictionaries(PREFIXES6, HOPS6, max_size=30),
+)
 
 
 def read_by_os_ken(stream: bytes) -> Iterator[bgp.BGPMessage]:
@@ -28,6 +39,11 @@ def read_by_os_ken(stream: bytes) -> Iterator[bgp.BGPMessage]:
         assert len(stream) >= int.from_bytes(stream[16:18], "big") <= messages.MOST_BYTES
         message, _, stream = bgp.BGPMessage.parser(stream)
         yield message
+
+
+def prefixes(routes: Iterable[Any]) -> list[str]:
+    """As we write them: os-ken has ``::0.1.0.0/112`` where we have ``::1:0/112``."""
+    return [str(ip_network(route.prefix)) for route in routes]
 
 
 def body(message: bytes) -> bytes:
@@ -43,30 +59,38 @@ def test_os_ken_reads_what_we_say_of_ourselves(asn: int, restarted: bool) -> Non
     assert (read.version, read.hold_time, read.bgp_identifier) == (4, 90, "192.0.2.1")
     assert read.my_as == (asn if asn < 2**16 else 23456)
     graceful = read.get_opt_param_cap(bgp.BGP_CAP_GRACEFUL_RESTART)
-    assert (graceful.flags, graceful.time, graceful.tuples) == (8 if restarted else 0, 120, [(1, 1, 0x80)])
+    assert (graceful.flags, graceful.time, graceful.tuples) == (
+        8 if restarted else 0,
+        120,
+        [(1, 1, 0x80), (2, 1, 0x80)],
+    )
     assert read.get_opt_param_cap(bgp.BGP_CAP_FOUR_OCTET_AS_NUMBER).as_number == asn
-    family = read.get_opt_param_cap(bgp.BGP_CAP_MULTIPROTOCOL)
-    assert (family.afi, family.safi) == (1, 1)
+    families = [each for each in read.opt_param if each.cap_code == bgp.BGP_CAP_MULTIPROTOCOL]
+    assert [(each.afi, each.safi) for each in families] == [(1, 1), (2, 1)]
     assert read.get_opt_param_cap(bgp.BGP_CAP_ROUTE_REFRESH) is not None
 
 
-@given(st.dictionaries(PREFIXES, HOPS, max_size=30), st.sets(PREFIXES, max_size=30), st.booleans())
+@given(WAYS, st.sets(st.one_of(PREFIXES, PREFIXES6), max_size=30), st.booleans())
 def test_os_ken_reads_what_we_announce_and_withdraw(
     announced: dict[str, str], withdrawn: set[str], internal: bool
 ) -> None:
     found: dict[str, str] = {}
     gone: list[str] = []
     for update in read_by_os_ken(b"".join(messages.updates(announced, withdrawn, AS4, internal))):
-        gone += [route.prefix for route in update.withdrawn_routes]
-        if not update.nlri:
-            continue
         attributes = update.pathattr_map
+        gone += prefixes(update.withdrawn_routes)
+        if (unreach := attributes.get(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI)) is not None:
+            gone += prefixes(unreach.withdrawn_routes)
+        reach = attributes.get(bgp.BGP_ATTR_TYPE_MP_REACH_NLRI)
+        routes = update.nlri if reach is None else reach.nlri
+        if not routes:
+            continue
         assert attributes[bgp.BGP_ATTR_TYPE_ORIGIN].value == bgp.BGP_ATTR_ORIGIN_IGP
         assert attributes[bgp.BGP_ATTR_TYPE_AS_PATH].value == ([] if internal else [[AS4]])
         assert (bgp.BGP_ATTR_TYPE_LOCAL_PREF in attributes) == internal
-        hop = attributes[bgp.BGP_ATTR_TYPE_NEXT_HOP].value
-        assert not found.keys() & {route.prefix for route in update.nlri}
-        found |= {route.prefix: hop for route in update.nlri}
+        hop = attributes[bgp.BGP_ATTR_TYPE_NEXT_HOP].value if reach is None else reach.next_hop
+        assert not found.keys() & set(prefixes(routes))
+        found |= dict.fromkeys(prefixes(routes), hop)
     assert found == announced
     assert sorted(gone) == sorted(withdrawn)
 
@@ -75,6 +99,9 @@ def test_many_routes_are_several_messages() -> None:
     announced = {f"10.1.{n // 256}.{n % 256}/32": "203.0.113.11" for n in range(2000)}
     sent = list(messages.updates(announced, announced, AS4, internal=False))
     assert len(sent) == 6
+    assert max(map(len, sent)) <= messages.MOST_BYTES
+    of6 = {f"fd00::{n:x}/128": "2001:db8::11" for n in range(2000)}
+    assert all(len(each) <= messages.MOST_BYTES for each in messages.updates(of6, of6, AS4, internal=True))
     assert sum(messages.count_routes(body(each)) for each in sent) == 2000
 
 
@@ -95,7 +122,7 @@ def test_what_a_router_says_of_itself(
         each = b"".join(bytes(capability.serialize()[2:]) for capability in capabilities)
         head = bytes(written[19:28])
         written = _framed(head + bytes([len(each) + 2, 2, len(each)]) + each)
-    expected = Open(short if asn is None else asn, hold_time, "192.0.2.9", asn is not None, True, restart_time)
+    expected = Open(short if asn is None else asn, hold_time, "192.0.2.9", asn is not None, restart_time=restart_time)
     assert messages.read_open(body(bytes(written))) == expected
 
 

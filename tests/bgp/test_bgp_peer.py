@@ -35,7 +35,7 @@ class Router:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self.told: dict[str, str] = {}
-        self.ended = False  # all is told that was to be told first
+        self.ended = self.ended6 = False  # all is told that was to be told first; of IPv6
 
     def say(self, message: bytes) -> None:
         self._writer.write(message)
@@ -58,11 +58,17 @@ class Router:
                 return message
 
     def take(self, update: bgp.BGPUpdate) -> None:
-        self.ended |= not update.nlri and not update.withdrawn_routes
+        self.ended |= not update.nlri and not update.withdrawn_routes and not update.path_attributes
         for route in update.withdrawn_routes:
             del self.told[route.prefix]
         for route in update.nlri:
             self.told[route.prefix] = update.pathattr_map[bgp.BGP_ATTR_TYPE_NEXT_HOP].value
+        if (reach := update.pathattr_map.get(bgp.BGP_ATTR_TYPE_MP_REACH_NLRI)) is not None:
+            self.told |= {route.prefix: reach.next_hop for route in reach.nlri}
+        if (unreach := update.pathattr_map.get(bgp.BGP_ATTR_TYPE_MP_UNREACH_NLRI)) is not None:
+            self.ended6 |= not unreach.withdrawn_routes
+            for route in unreach.withdrawn_routes:
+                del self.told[route.prefix]
 
     async def establish(self, hold_time: int = 90, restart_time: int | None = 120) -> bgp.BGPOpen:
         """Up to the point where routes come; returns what the speaker said of itself."""
@@ -168,6 +174,28 @@ def test_a_router_is_told_the_routes_and_what_changes() -> None:
             assert [state for state, _ in met.states] == ["connect", "opensent", "openconfirm", "established"]
 
     asyncio.run(main())
+
+
+def test_a_router_that_speaks_ipv6_is_told_those_routes_too() -> None:
+    both = ROUTES | {"fd20::/64": "2001:db8::11", "fd20::5/128": "2001:db8::12"}
+
+    async def main(ipv6: bool) -> dict[str, str]:
+        async with meeting() as (met, _):
+            met.peer.want(both)
+            router = await met.router()
+            await router.hear()
+            router.say(messages.open_message(64512, 90, "192.0.2.9", 120, False) if ipv6 else hello())
+            router.say(messages.keepalive())
+            await router.hear_until(bgp.BGPUpdate, lambda: router.ended6 if ipv6 else router.ended)
+            met.peer.want({**ROUTES, "fd20::5/128": "2001:db8::11", "10.20.0.9/32": "203.0.113.11"})
+            await router.hear_until(
+                bgp.BGPUpdate, lambda: "10.20.0.9/32" in router.told and "fd20::/64" not in router.told
+            )
+            assert router.told == met.peer.announced
+            return {prefix: hop for prefix, hop in router.told.items() if ":" in prefix}
+
+    assert asyncio.run(main(ipv6=True)) == {"fd20::5/128": "2001:db8::11"}
+    assert asyncio.run(main(ipv6=False)) == {}
 
 
 def test_after_a_loss_all_is_told_again() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from changes import HOSTS, NETWORKS, PORTS, Change, hosts, named, ports
@@ -34,6 +34,15 @@ def test_each_guest_by_its_own_host_and_the_subnet_by_one_of_them() -> None:
     rows.port("two", "b", "api", ofport=5, addresses=("10.20.0.6", "10.99.0.1", "fd00::1"))
     assert told(rows)[1:] == ["10.20.0.5/32 via 203.0.113.11", "10.20.0.6/32 via 203.0.113.12"]
     assert told(rows)[0] in {"10.20.0.0/24 via 203.0.113.11", "10.20.0.0/24 via 203.0.113.12"}
+
+
+def test_ipv6_by_hosts_that_have_an_address_of_it() -> None:
+    rows = fleet().network("api", "route", subnets=["10.20.0.0/24", "fd20::/64"])
+    rows.outside("a", "wan", "203.0.113.11", address6="2001:db8::11/64", gateway6="fe80::1")
+    rows.port("one", "a", "api", ofport=5, addresses=("10.20.0.5", "fd20::5", "fe80::5"))
+    rows.port("two", "b", "api", ofport=5, addresses=("fd20::6",))
+    assert told(rows) == ["10.20.0.0/24 via 203.0.113.11", "10.20.0.5/32 via 203.0.113.11",
+                          "fd20::/64 via 2001:db8::11", "fd20::5/128 via 2001:db8::11"]  # fmt: skip
 
 
 def test_a_guest_that_moves_takes_its_route_along() -> None:
@@ -85,16 +94,17 @@ def test_the_way_to_a_subnet_changes_only_with_its_host() -> None:
 def check(rows: FleetRows, uplink: str | None, found: dict[str, str]) -> None:
     """By the rows alone: of two guests with one address the first by name counts."""
     hops = {
-        name: host.external.ip
+        (name, ip_address(ip).version): ip
         for name, host in rows.hosts.items()
         if host.external is not None and uplink in {None, host.external.uplink}
+        for ip in host.external.ips
     }
     expected: dict[str, str] = {}
     subnets: dict[str, set[str]] = {}
     for network_name, network in sorted(rows.networks.items()):
         if network.mode not in {"route", "open"}:
             continue
-        own = [ip_interface(each).network for each in network.subnets if "." in each]
+        own = [ip_interface(each).network for each in network.subnets]
         places: dict[str, str] = {}
         for _, port in sorted(rows.ports.items()):
             group = network.portgroup(port.portgroup or "")
@@ -104,11 +114,13 @@ def check(rows: FleetRows, uplink: str | None, found: dict[str, str]) -> None:
             for address in port.addresses:
                 if any(ip_address(address) in subnet for subnet in own):
                     places.setdefault(address, str(port.host))
-        reached = {address: hops[host] for address, host in places.items() if host in hops}
-        expected |= {f"{address}/32": hop for address, hop in reached.items()}
+        ways = {address: hops.get((host, ip_address(address).version)) for address, host in places.items()}
+        reached = {address: hop for address, hop in ways.items() if hop is not None}
+        expected |= {str(ip_network(address)): hop for address, hop in reached.items()}
         expected |= {route.to: reached[route.via] for route in network.routes if route.via in reached}
-        for subnet in own if reached else ():
-            subnets[str(subnet)] = subnets.get(str(subnet), set()) | set(reached.values())
+        for subnet in own:
+            for hop in (each for each in reached.values() if ip_address(each).version == subnet.version):
+                subnets.setdefault(str(subnet), set()).add(hop)
     assert {prefix: hop for prefix, hop in found.items() if prefix not in subnets} == expected
     assert subnets.keys() <= found.keys()
     assert all(found[subnet] in its for subnet, its in subnets.items())

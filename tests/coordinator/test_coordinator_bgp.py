@@ -47,7 +47,7 @@ class Router:
         self.came += 1
         opened = messages.open_message(64512, 90, "192.0.2.9", self.restart_time or 0, False)
         if self.restart_time is None:  # without the last capability
-            opened = messages._message(Kind.OPEN, opened[19:28] + bytes([16, 2, 14]) + opened[31:45])
+            opened = messages._message(Kind.OPEN, opened[19:28] + bytes([22, 2, 20]) + opened[31:51])
         writer.write(opened + messages.keepalive())
         with contextlib.suppress(EOFError, OSError):
             while True:
