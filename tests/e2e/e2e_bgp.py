@@ -21,12 +21,14 @@ _CONFIG = """\
 router id {router};
 protocol device {{ }}
 protocol kernel {{ ipv4 {{ export all; }}; }}
+protocol kernel {{ ipv6 {{ export all; }}; }}
 protocol bgp fleet {{
   local {router} as {router_as};
   neighbor {controller} as {fleet_as};
   passive;
   password "{password}";
   ipv4 {{ import all; export none; }};
+  ipv6 {{ import all; export none; }};
 }}
 """
 
@@ -87,7 +89,8 @@ class Bird:
 
     def route(self, address: str) -> str | None:
         """The next hop of the route that bird's kernel has to just this address."""
-        said = run(["ip", "-n", self._netns, "-4", "route", "show", "exact", f"{address}/32"]).stdout
+        of, length = ("-6", 128) if ":" in address else ("-4", 32)
+        said = run(["ip", "-n", self._netns, of, "route", "show", "exact", f"{address}/{length}"]).stdout
         found = re.search(r"via (\S+) .*proto bird", said)
         return found[1] if found is not None else None
 

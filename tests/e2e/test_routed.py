@@ -383,8 +383,9 @@ def test_a_router_learns_by_bgp_where_guests_are(fleet: Fleet, guests: dict[str,
         return guest
 
     ways = {
-        guest: f"203.0.113.1{host[1]}" if PROMISED[OUTSIDE, MODES[its]] else None
+        to: f"{external}{host[1]}" if PROMISED[OUTSIDE, MODES[its]] else None
         for guest, (host, its) in PLACES.items()
+        for to, external in ((address(guest), "203.0.113.1"), (address6(guest), "2001:db8:1::1"))
     }
     with Bird(fleet.lab) as bird:
         peer = {"kind": "BgpPeer", "name": "tor", "address": bird.router, "remote_as": ROUTER_AS, "local_as": FLEET_AS,
@@ -392,7 +393,7 @@ def test_a_router_learns_by_bgp_where_guests_are(fleet: Fleet, guests: dict[str,
         fleet.client.post("/apply", [peer], wait=30.0)
         guest = mobile_on("h1")
         eventually("the router knows where it is", lambda: bird.route(mobile) == "203.0.113.11")
-        eventually("and all others", lambda: {each: bird.route(address(each)) for each in PLACES} == ways)
+        eventually("and all others", lambda: {to: bird.route(to) for to in ways} == ways)
         eventually("it is reached", lambda: outside(fleet, answers)[0] == 0)
         fleet.lab.stop_lights([guest])
         guest = mobile_on("h2")
