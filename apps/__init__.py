@@ -6,6 +6,7 @@ from apps.classify import Classify
 from apps.dhcp import Dhcp
 from apps.dns import Dns
 from apps.external import External
+from apps.floating import Floating
 from apps.forwards import Forwards
 from apps.gateway import Gateway
 from apps.isolation import Isolation
@@ -27,6 +28,6 @@ from controller.pipeline.app import App
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
     Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Ra(), Neighbours(),
-    Mtu(), Routing(), Forwards(), Nat(), External(), L2(), Overlay(),
+    Mtu(), Routing(), Forwards(), Nat(), External(), Floating(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

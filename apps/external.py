@@ -52,13 +52,11 @@ class External(App):
         outsides = [h.external for h in fabric.hosts() if h.external is not None and h.external.network == network.name]
         hosts = {way.address: each for each in outsides for way in each.ways}
         for segment, gateway in sorted({(each.segment, way.gateway) for each in outsides for way in each.ways}):
-            yield from _not_a_guests(segment, gateway, Priority.FALLBACK, f"{gateway} is the router outside")
+            yield from not_a_guests(segment, gateway, Priority.FALLBACK, f"{gateway} is the router outside")
         for address, each in sorted(hosts.items()):
             why = f"{address} is a host's external address"
-            yield from _not_a_guests(each.segment, address, Priority.FORBIDDEN, why)
-            if address == each.address:
-                sender = match(segment=each.segment, source=Source.VNIC, eth_src=each.mac)
-                yield NEIGHBOUR_OWNER.flow(Priority.FORBIDDEN, sender, why=why)
+            mac = each.mac if address == each.address else None
+            yield from not_a_guests(each.segment, address, Priority.FORBIDDEN, why, mac)
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network = fabric.network(port.network)
@@ -93,18 +91,27 @@ class External(App):
         )  # fmt: skip
 
 
-def _arp(outside: ExternalView) -> Iterator[Flow]:
-    """Who asks is answered; where a machine is, is learned of single ones in the subnet alone."""
-    about: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_tpa": outside.address}
-    subnet = IPv4Network(outside.subnet)
-    near: dict[str, Value] = {
-        **about, "arp_spa": (str(subnet.network_address), str(subnet.netmask)), "arp_sha": _UNICAST,
-    }  # fmt: skip
-    answer = (*arp_reply(outside.mac, outside.address), *BACK, goto(Stage.DELIVER))
-    why = f"ARP: {outside.address} is this host's"
+def answers_arp(outside: ExternalView, mac: str, address: str, why: str) -> Iterator[Flow]:
+    """Who asks for an address of the outside is answered; where a machine is, is learned of single ones in the subnet
+    alone."""
+    about, near = _asked(outside, address)
+    answer = (*arp_reply(mac, address), *BACK, goto(Stage.DELIVER))
     learn = _learn(outside, NEXT_HOP, "arp_spa", "arp_sha")
     yield GATEWAY.flow(Priority.HERE + 1, match(**near, arp_op=_REQUEST), learn, *answer, why=why)
     yield GATEWAY.flow(Priority.HERE, match(**about, arp_op=_REQUEST), *answer, why=why)
+
+
+def _asked(outside: ExternalView, address: str) -> tuple[dict[str, Value], dict[str, Value]]:
+    """ARP for the address; and that of a single machine in the subnet."""
+    about: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_tpa": address}
+    subnet = IPv4Network(outside.subnet)
+    return about, {**about, "arp_spa": (str(subnet.network_address), str(subnet.netmask)), "arp_sha": _UNICAST}
+
+
+def _arp(outside: ExternalView) -> Iterator[Flow]:
+    about, near = _asked(outside, outside.address)
+    yield from answers_arp(outside, outside.mac, outside.address, f"ARP: {outside.address} is this host's")
+    learn = _learn(outside, NEXT_HOP, "arp_spa", "arp_sha")
     yield GATEWAY.flow(
         Priority.ANYWHERE + 1, match(**near), learn, Controller(meter_id=outside.uplink),
         why="a machine outside says where it is",
@@ -143,10 +150,12 @@ def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
     yield GATEWAY.flow(Priority.HERE, other, why="no machine of the subnet outside")
 
 
-def _not_a_guests(segment: int, address: str, priority: int, why: str) -> Iterator[Flow]:
-    """No vNIC speaks as that address."""
+def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str | None = None) -> Iterator[Flow]:
+    """No vNIC speaks as that address, or from that MAC."""
     for table, _, terms in claims(address):
         yield table.flow(priority, match(segment=segment, source=Source.VNIC, **terms), why=why)
+    if mac is not None:
+        yield NEIGHBOUR_OWNER.flow(priority, match(segment=segment, source=Source.VNIC, eth_src=mac), why=why)
 
 
 def _learn(outside: ExternalView, next_hop: RegisterField, address: str, mac: str) -> LearnInto:

@@ -97,6 +97,8 @@ class Forwards(App):
                 Track(Stage.FORWARD, ZONE, None, commit=True, mark=PEER),
                 why="from outside, another host forwarded it: answers go back there",
             )  # fmt: skip
+        if fabric.floating_to(port):
+            return  # who speaks to its floating address is not known here either
         for low, high in sorted({each.target_ports for each in forwards if each.protocol == "tcp"}):
             for ports in _blocks(low, high):
                 lost = {"in_port": port.ofport, "tcp_flags": _NO_FIRST, **_port("tcp", "src", ports)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from apps.classify import ways_in
+from apps.floating import announced
 from apps.overlay import TUNNEL
 from controller.openflow.match import Value
 from controller.pipeline.actions import (
@@ -45,7 +46,7 @@ class Migration(App):
         if port.other is not None:
             yield from _copies(port, port.other, fabric)
         if port.arriving:
-            yield from _arrival(port)
+            yield from _arrival(port, fabric)
             yield from _passthrough(port, fabric)
 
 
@@ -72,7 +73,7 @@ def _copies(port: PortView, other: str, fabric: Reader) -> Iterator[Flow]:
         )
 
 
-def _arrival(port: PortView) -> Iterator[Flow]:
+def _arrival(port: PortView, fabric: Reader) -> Iterator[Flow]:
     """Its own frames open the gate, and go on as any other's."""
     if not port.memberships:
         return
@@ -85,8 +86,8 @@ def _arrival(port: PortView) -> Iterator[Flow]:
     # QEMU knows nothing of the guest's tags: it announces one on a trunk untagged as well, whatever becomes of that.
     onward = ways[0].actions if 0 in ways else ()
     yield CLASSIFY.flow(
-        Priority.HERE + 1, match(**own, vlan_vid=0, eth_type=_RARP), _open(port), _WAKE, *onward,
-        why="arrives: QEMU announces it",
+        Priority.HERE + 1, match(**own, vlan_vid=0, eth_type=_RARP), _open(port), _WAKE,
+        *announced(port, fabric), *onward, why="arrives: QEMU announces it",
     )  # fmt: skip
 
 

@@ -23,7 +23,9 @@ FROM_OUTSIDE = Table(
     "from_outside", Stage.TRANSLATE_IN, DROP, "for a host's external MAC: routed as it is, or looked up"
 )
 NAT_IN_STATE = Table("nat_in_state", Stage.TRANSLATE_IN, DROP, "lets in what answers a guest")
-NAT_OUT_STATE = Table("nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address")
+NAT_OUT_STATE = Table(
+    "nat_out_state", Stage.TRANSLATE_OUT, DROP, "a new connection gets the host's address, or the guest's floating one"
+)
 
 ZONE = 0xF5F5  # bridges of one userspace datapath share the tracker: a zone that nobody else is likely to use
 

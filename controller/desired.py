@@ -12,6 +12,7 @@ from controller.errors import InvalidInput
 from controller.leases import Leases
 from controller.model.bgp import BgpPeerSpec
 from controller.model.documents import read_spec
+from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec, HostStatus
 from controller.model.kinds import KINDS, Fleet
@@ -41,6 +42,7 @@ class Desired:
         self.registered: dict[str, PortSpec] = {}
         self.forwards: dict[str, PortForwardSpec] = {}
         self.bgp_peers: dict[str, BgpPeerSpec] = {}
+        self.floating: dict[str, FloatingIPSpec] = {}
         self.statuses: dict[str, PortStatus] = {}
         self._at: dict[tuple[str, int], set[str]] = {}  # Ports whose rows say that they are there
         self._senseless: dict[tuple[str, str], str] = {}
@@ -65,13 +67,13 @@ class Desired:
     def fleet(self) -> Fleet:
         """A copy of all specs, to try a change on."""
         return Fleet(dict(self.hosts), dict(self.networks), dict(self.registered), dict(self.forwards),
-                     bgp_peers=dict(self.bgp_peers))  # fmt: skip
+                     dict(self.floating), dict(self.bgp_peers))  # fmt: skip
 
     def rows(self) -> Rows:
         """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""
         uplinks = {name: uplink_port(number) for name, number in self.numbers(PHYSICAL_NETWORKS).items()}
         return Rows(self.hosts, self.networks, self.statuses, self.numbers(HOSTS), self.numbers(SEGMENTS), uplinks,
-                    self.registered, self.strays, self.forwards)  # fmt: skip
+                    self.registered, self.strays, self.forwards, self.floating)  # fmt: skip
 
     def numbers(self, pool: str) -> Mapping[str, int]:
         return self._store.numbers(pool)
@@ -137,6 +139,8 @@ class Desired:
                 self.forwards.pop(name, None)
             case "BgpPeer":
                 self.bgp_peers.pop(name, None)
+            case "FloatingIP":
+                self.floating.pop(name, None)
         self._senseless.pop((kind, name), None)
         if row is None:
             return
@@ -162,3 +166,5 @@ class Desired:
                 self.forwards[name] = spec
             case BgpPeerSpec():
                 self.bgp_peers[name] = spec
+            case FloatingIPSpec():
+                self.floating[name] = spec

@@ -16,6 +16,7 @@ from controller.agent import HostAgent
 from controller.api.operations import Finding
 from controller.coordinator import Coordinator
 from controller.desired import Desired
+from controller.forwards import floating_status
 from controller.history import Event, EventFilter, rfc3339
 from controller.model.host import HostSpec
 from controller.model.kinds import KINDS, network_mtu
@@ -118,6 +119,11 @@ def _fleet(coordinator: Coordinator) -> Iterator[Finding]:
             yield Finding("warning", "switch", f"Host {stranger.host}", f"a switch at {stranger.address} that claims "
                           f"to be it was turned away {stranger.count} times: {stranger.reason}", stranger.remedy,
                           stranger.host)  # fmt: skip
+    reader = coordinator.engine.fabric.reader()
+    for view in reader.floating_ips():
+        if reason := floating_status(view, reader)["reason"]:
+            yield Finding("warning", "outside", f"FloatingIP {view.name}", f"nobody answers for {view.address}: "
+                          f"{reason}", f"fleetswitch describe floatingip {view.name}")  # fmt: skip
 
 
 def _underlay(desired: Desired) -> Iterator[Finding]:

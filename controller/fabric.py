@@ -7,12 +7,14 @@ rows change, ``Fabric.update`` says which keys have another answer than before. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.forwards import forward_view, is_meant
+from controller.forwards import floating_view, forward_view, is_meant
 from controller.model.fields import is_uuid
+from controller.model.floating import FloatingIPSpec
+from controller.model.forward import PortForwardSpec
 from controller.model.guard import checks
 from controller.model.kinds import overlay_mtu
 from controller.model.port import PortStatus
@@ -20,6 +22,7 @@ from controller.reader import ARRIVING, Key, Reader
 from controller.rows import Rows, host_view, network_of_wire, network_view, sorted_addresses
 from controller.views import (
     BarredView,
+    FloatingView,
     ForwardView,
     HostView,
     NetworkView,
@@ -44,7 +47,7 @@ class Fabric:
         self._answers: dict[Key, Any] = {}
         self._groups: dict[Key, set[str]] = defaultdict(set)
         self._regrouped: set[Key] = set()
-        self._unsettled: list[PortView] = []  # vNICs as they were, and are, that changed since forwards were looked at
+        self._unsettled: list[PortView] = []  # vNICs as they were, and are, that changed since targets were looked at
         self._overlay_mtu: int | None = None
         self._moved: set[str] = set()  # hosts that may have begun or ceased to be on the way between networks
 
@@ -110,9 +113,13 @@ class Fabric:
             self._port(name, here, touched)
             self._port(name + ARRIVING, there, touched)
             self._bar(name, tuple(_barred_views(rows.ports.get(name))), touched)
+        moved, self._unsettled = self._unsettled, []
         forwards = {name for kind, name in pending if kind == "PortForward"}
-        for name in forwards | self._led_elsewhere(rows, everything=bool(hosts or networks)):
+        for name in forwards | _led_elsewhere(rows.forwards, moved, everything=bool(hosts or networks)):
             self._forward(name, self._forward_view(name, rows), touched)
+        floating = {name for kind, name in pending if kind == "FloatingIP"}
+        for name in floating | _led_elsewhere(rows.floating, moved, everything=bool(networks)):
+            self._floating(name, self._floating_view(name, rows), touched)
         for host in self._moved:
             self._on_the_way(host)
         self._moved.clear()
@@ -125,6 +132,7 @@ class Fabric:
         found = {("Host", name) for name in (*rows.hosts, *self.names("host"))}
         found |= {("Network", name) for name in (*rows.networks, *self.names("network"))}
         found |= {("PortForward", str(name)) for name in (*rows.forwards, *self._groups.get(("names", "forward"), ()))}
+        found |= {("FloatingIP", str(name)) for name in (*rows.floating, *self._groups.get(("names", "floating"), ()))}
         known = (key[1] for key in self._answers if key[0] in {"port", "barred", "registration"})
         return found | {("Port", str(name)) for name in (*rows.ports, *rows.registered, *known)}
 
@@ -268,11 +276,6 @@ class Fabric:
         for host in {view.host for view in (*old, *new)}:
             self._member(("barred on host", host), name, any(view.host == host for view in new))
 
-    def _led_elsewhere(self, rows: Rows, everything: bool) -> set[str]:
-        """Forwards that may lead elsewhere now."""
-        changed, self._unsettled = self._unsettled, []
-        return {n for n, spec in rows.forwards.items() if everything or any(is_meant(spec, port) for port in changed)}
-
     def _forward_view(self, name: str, rows: Rows) -> ForwardView | None:
         spec = rows.forwards.get(name)
         network: NetworkView | None = self._answers.get(("network", spec.network)) if spec is not None else None
@@ -300,6 +303,22 @@ class Fabric:
             for host in view.hosts if view is not None else ():
                 self._carries(view.network if view is not None else "", host)
 
+    def _floating_view(self, name: str, rows: Rows) -> FloatingView | None:
+        spec = rows.floating.get(name)
+        network: NetworkView | None = self._answers.get(("network", spec.network)) if spec is not None else None
+        if spec is None or network is None:
+            return None
+        names = self._groups.get(("ports of network", network.name), ())
+        return floating_view(name, spec, network, [self._answers[("port", port)] for port in sorted(names)])
+
+    def _floating(self, name: str, new: FloatingView | None, touched: set[Key]) -> None:
+        old: FloatingView | None = self._answers.get(("floating", name))
+        self._set(("floating", name), new, touched)
+        self._member(("names", "floating"), name, new is not None)
+        for view, present in ((old, False), (new, True)):
+            if view is not None:
+                self._member(("floating to", view.port), name, present)
+
     def _port(self, name: str, new: PortView | None, touched: set[Key]) -> None:
         old: PortView | None = self._answers.get(("port", name))
         if old == new:
@@ -322,6 +341,16 @@ class Fabric:
                 self._member(("hosts of segment", part.segment), view.host, here)
                 here = ("open ports of segment on host", part.segment, view.host) in self._groups
                 self._member(("open hosts of segment", part.segment), view.host, here)
+
+
+def _led_elsewhere(
+    specs: Mapping[str, PortForwardSpec] | Mapping[str, FloatingIPSpec],
+    changed: Iterable[PortView],
+    *,
+    everything: bool,
+) -> set[str]:
+    """Forwards or floating addresses that may lead elsewhere now that these vNICs changed."""
+    return {n for n, spec in specs.items() if everything or any(is_meant(spec, port) for port in changed)}
 
 
 def _barred_views(status: PortStatus | None) -> Iterator[BarredView]:

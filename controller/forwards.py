@@ -1,12 +1,16 @@
-"""Where a port forward leads: its target as the vNIC and the address that it is at the moment."""
+"""Where port forwards and floating addresses lead: the vNIC and the address that their target is at the moment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Interface
 
+from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
-from controller.views import ForwardView, HostView, NetworkView, PortView
+from controller.reader import Reader
+from controller.views import FloatingView, ForwardView, HostView, NetworkView, PortView
+
+NO_TARGET = "its target is not there, or has no address"
 
 
 def forward_view(
@@ -19,8 +23,6 @@ def forward_view(
 ) -> ForwardView | None:
     """None while the target is not there or has no address. ``ports`` are the network's, ``listening`` the hosts whose
     external address is meant, ``hosts`` all."""
-    if network.gateway is None or not network.gateway.nat:
-        return None
     found = next(_targets(spec, network, ports), None)
     if found is None:
         return None
@@ -36,12 +38,34 @@ def forward_view(
     )
 
 
+def floating_view(
+    name: str, spec: FloatingIPSpec, network: NetworkView, ports: Iterable[PortView]
+) -> FloatingView | None:
+    """None while the target is not there or has no address. ``ports`` are the network's."""
+    for port, inside in _targets(spec, network, ports):
+        return FloatingView(name, spec.network, spec.address, spec.eth, inside, port.name)
+    return None
+
+
+def floating_status(view: FloatingView | None, reader: Reader) -> dict[str, str | None]:
+    """Where a floating address leads, and why not."""
+    port = reader.port(view.port) if view is not None else None
+    if view is None or port is None:
+        return {"reason": NO_TARGET}
+    host, reason = reader.host(port.host), ""
+    if view not in reader.floating_to(port):
+        reason = f"{view.inside} has another floating address, whose name comes first"
+    elif host is None or host.external is None or not host.external.holds(view.address):
+        reason = f"Host {port.host}, where its target is, has no external address in a subnet with {view.address}"
+    return {"target": view.inside, "host": port.host, "mac": view.mac, "reason": reason}
+
+
 def _reaches(host: HostView, there: HostView, network: NetworkView) -> bool:
     by_tunnel = network.overlay and host.tunnel_ip is not None and there.tunnel_ip is not None
     return host.name == there.name or by_tunnel
 
 
-def is_meant(spec: PortForwardSpec, port: PortView) -> bool:
+def is_meant(spec: PortForwardSpec | FloatingIPSpec, port: PortView) -> bool:
     """Whether the vNIC is its target, or would be if it had an address."""
     target = spec.target
     if port.network != spec.network or port.arriving or not port.memberships:
@@ -51,8 +75,12 @@ def is_meant(spec: PortForwardSpec, port: PortView) -> bool:
     return target.vm in port.guest if target.vm is not None else target.vnic == port.name
 
 
-def _targets(spec: PortForwardSpec, network: NetworkView, ports: Iterable[PortView]) -> Iterator[tuple[PortView, str]]:
+def _targets(
+    spec: PortForwardSpec | FloatingIPSpec, network: NetworkView, ports: Iterable[PortView]
+) -> Iterator[tuple[PortView, str]]:
     """The vNICs that are meant, each with its address; of a guest with several, the first one by name counts."""
+    if network.gateway is None or not network.gateway.nat:
+        return
     for port in ports:
         for address in port.ipv4 if is_meant(spec, port) else ():
             if spec.target.address in {None, address} and _within(address, network):

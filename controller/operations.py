@@ -30,6 +30,7 @@ from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS
 from controller.doctor import examine
 from controller.errors import HostError, InvalidInput, Problem, no_such
+from controller.forwards import NO_TARGET, floating_status
 from controller.history import EventFilter, Found, rfc3339
 from controller.lldp import shown
 from controller.measures import measure
@@ -254,9 +255,9 @@ class FleetOperations(Whereabouts):
             left = [p for p in ports if ("Port", p) not in gone]
             if left:
                 yield Problem(f"Network {name}", f"is named by registered Ports: {_some(left)}", "delete them as well")
-        forwards = [f for f in self._forwards_of(kind, name) if ("PortForward", f) not in gone]
-        if forwards:
-            yield Problem(f"{kind} {name}", f"is named by PortForwards: {_some(forwards)}", "delete them as well")
+        for which, needing in (("PortForward", self._forwards_of), ("FloatingIP", self._floating_of)):
+            if left := [each for each in needing(kind, name) if (which, each) not in gone]:
+                yield Problem(f"{kind} {name}", f"is named by {which}s: {_some(left)}", "delete them as well")
         if force or kind not in {"Host", "Network"}:
             return
         running = self._running(kind, name)
@@ -273,6 +274,16 @@ class FleetOperations(Whereabouts):
             for forward, spec in desired.forwards.items()
             if (kind, spec.network) == ("Network", name)
             or (kind == "Host" and spec.is_particular and not spec.listens_on(without))
+        )
+
+    def _floating_of(self, kind: str, name: str) -> builtins.list[str]:
+        """FloatingIPs that could not be without this object."""
+        desired = self._desired
+        without = {host: spec for host, spec in desired.hosts.items() if (kind, host) != ("Host", name)}
+        return sorted(
+            floating
+            for floating, spec in desired.floating.items()
+            if (kind, spec.network) == ("Network", name) or (kind == "Host" and not spec.answered_by(without))
         )
 
     def _moved_bridge(self, document: Document) -> Iterator[Problem]:
@@ -337,6 +348,9 @@ class FleetOperations(Whereabouts):
                 status = self._forward_status(row)
             case "BgpPeer":
                 status = self._coordinator.bgp.status(row.name)
+            case "FloatingIP":
+                reader = self._coordinator.engine.fabric.reader()
+                status = floating_status(reader.floating(row.name), reader)
             case _:
                 status = row.status
         return {"kind": row.kind, "name": row.name, **row.spec, "generation": row.generation, "status": status}
@@ -380,7 +394,7 @@ class FleetOperations(Whereabouts):
         reader = self._coordinator.engine.fabric.reader()
         view = reader.forward(row.name)
         if view is None:
-            return {"reason": "its target is not there, or has no address"}
+            return {"reason": NO_TARGET}
         port, hosts = reader.port(view.port), [reader.host(name) for name in view.hosts]
         reason = "" if hosts else "no host with an external address reaches its target"
         outside = [host.external for host in hosts if host is not None and host.external is not None]

@@ -7,6 +7,7 @@ from typing import Any
 
 from controller.views import (
     BarredView,
+    FloatingView,
     ForwardView,
     HostView,
     NetworkView,
@@ -106,6 +107,27 @@ class Reader:
         """The port forwards that lead to that vNIC, at either place of one that is being copied."""
         names = self._get(("forwards to", port.name.removesuffix(ARRIVING))) or ()
         return [view for name in names if (view := self.forward(name)) is not None]
+
+    def floating(self, name: str) -> FloatingView | None:
+        view: FloatingView | None = self._get(("floating", name))
+        return view
+
+    def floating_ips(self) -> list[FloatingView]:
+        """Every floating address whose target is known, by name."""
+        names = self._get(("names", "floating")) or ()
+        return [view for name in names if (view := self.floating(name)) is not None]
+
+    def floating_to(self, port: PortView) -> list[FloatingView]:
+        """The floating addresses that lead to that vNIC, at either place of one that is being copied; one of each of
+        its addresses, the first one by name."""
+        names = self._get(("floating to", port.name.removesuffix(ARRIVING))) or ()
+        found: dict[str, FloatingView] = {}
+        for name in names:
+            if (view := self.floating(name)) is not None and all(
+                view.address != each.address for each in found.values()
+            ):
+                found.setdefault(view.inside, view)
+        return list(found.values())
 
     def barred(self, host: str) -> list[BarredView]:
         """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""

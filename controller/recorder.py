@@ -22,7 +22,7 @@ STOPS = "the controller stops"
 _LINK_WORDS = ("up", "degraded", "down")
 _Status = Mapping[str, str]
 _PARTS = ("openflow", "ovsdb", "libvirt")
-_IN_NETWORKS = frozenset({"Port", "PortForward"})  # kinds that name their network
+_IN_NETWORKS = frozenset({"Port", "PortForward", "FloatingIP"})  # kinds that name their network
 
 
 class Recorder:

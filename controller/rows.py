@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, external_mac
 from controller.model.kinds import network_mtu
@@ -28,6 +29,7 @@ class Rows:
     registered: Mapping[str, PortSpec]
     strays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     forwards: Mapping[str, PortForwardSpec] = field(default_factory=dict)
+    floating: Mapping[str, FloatingIPSpec] = field(default_factory=dict)
 
 
 def outside_name(physical_network: str, vlan: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_interface, ip_network
 
 from controller.model.guard import Check, kind_of
 from controller.model.network import Isolation, Mode, PortGroup
@@ -45,6 +45,10 @@ class ExternalView:
     def ways(self) -> tuple[Way, ...]:
         """In each version of IP that it has an address of."""
         return Way(self.address, self.subnet, self.gateway), *([self.ipv6] if self.ipv6 is not None else [])
+
+    def holds(self, address: str) -> bool:
+        """Whether the IPv4 address belongs to its subnet."""
+        return IPv4Address(address) in IPv4Network(self.subnet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +260,19 @@ class ForwardView:
     ports: tuple[int, int]
     address: str
     target_ports: tuple[int, int]
+    port: str
+
+
+@dataclass(frozen=True, slots=True)
+class FloatingView:
+    """A floating address whose target is known. ``address`` and ``mac`` are outside, ``inside`` is the address of the
+    vNIC ``port`` in ``network``."""
+
+    name: str
+    network: str
+    address: str
+    mac: str
+    inside: str
     port: str
 
 

@@ -96,7 +96,17 @@ class BgpPeerStatus(BaseModel):
     routes: list[str] = Field(default_factory=list, description="prefixes that the router was told, and by which way")
 
 
+class FloatingStatus(BaseModel):
+    """Where a floating address leads at this moment."""
+
+    target: str | None = Field(default=None, description="the address of its target")
+    host: str | None = Field(default=None, description="the host of its target, which answers for it")
+    mac: str | None = Field(default=None, description="by which it is reached outside")
+    reason: str = Field(default="", description="why it leads nowhere")
+
+
 STATUSES: Mapping[str, type[BaseModel]] = {
     "Host": HostStatus, "Network": NetworkStatus, "Port": PortStatus, "PortForward": ForwardStatus,
     "BgpPeer": BgpPeerStatus,
+    "FloatingIP": FloatingStatus,
 }  # fmt: skip

@@ -64,7 +64,7 @@ def _gather(api: Client, kind: str, name: str) -> dict[str, Any]:
             found["networks"] = list(api.items("/networks", name=network)) if network else []
             host = status.get("host")
             found["hosts"] = list(api.items("/hosts", name=host)) if host else []
-        case "PortForward":
+        case "PortForward" | "FloatingIP":
             found["networks"] = list(api.items("/networks", name=document["network"]))
             host = (document.get("status") or {}).get("host")
             found["hosts"] = list(api.items("/hosts", name=host)) if host else []
@@ -86,7 +86,7 @@ def _related(kind: str, found: Mapping[str, Any]) -> Sequence[tuple[str, str, Se
             hosts = Counter(str(status.get("host")) for status in active)
             spread = ", ".join(f"{clean(name)} {count}" for name, count in sorted(hosts.items())) or "none"
             return [(f"vNICs ({len(ports)}; switched by host: {spread})", "Port", ports)]
-        case "PortForward":
+        case "PortForward" | "FloatingIP":
             return [
                 ("Its network", "Network", found.get("networks", [])),
                 ("Its target's host", "Host", found.get("hosts", [])),

@@ -229,4 +229,14 @@ _COLUMNS: Mapping[str, Sequence[Column]] = {
         ("RECEIVED", _known("received")),
         ("REASON", _known("reason")),
     ],
+    "FloatingIP": [
+        ("NAME", _known("name")),
+        ("ADDRESS", _known("address")),
+        ("NETWORK", _known("network")),
+        ("TARGET", _target),
+        ("LEADS_TO", lambda document: (document.get("status") or {}).get("target")),
+        ("HOST", lambda document: (document.get("status") or {}).get("host")),
+        ("MAC", lambda document: (document.get("status") or {}).get("mac")),
+        ("REASON", _known("reason")),
+    ],
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal
@@ -10,10 +9,12 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from controller.errors import Problem
+from controller.model import target
 from controller.model.fields import ObjectName, ProfilePart, Spec
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec
 from controller.model.subnet import Ipv4
+from controller.model.target import GuestTarget
 
 Protocol = Literal["tcp", "udp", "sctp"]
 
@@ -64,20 +65,10 @@ class Listen(Spec):
         return self
 
 
-class ForwardTarget(Spec):
-    """The guest that a forward leads to: by its name, its vNIC's, or its address."""
+class ForwardTarget(GuestTarget):
+    """The guest that a forward leads to, and the port there."""
 
-    vm: ObjectName | None = Field(default=None, description="the guest: its libvirt name or UUID")
-    vnic: ObjectName | None = Field(default=None, description="the Port")
-    address: Ipv4 | None = Field(default=None, description="whoever has this address in the network")
     port: Ports | None = Field(default=None, description="there; the same as outside when absent")
-
-    @model_validator(mode="after")
-    def _one_guest(self) -> ForwardTarget:
-        named = [what for what in ("vm", "vnic", "address") if getattr(self, what) is not None]
-        if len(named) != 1:
-            raise ValueError(f"names {' and '.join(named) or 'nobody'}; name one of vm, vnic and address")
-        return self
 
 
 class PortForwardSpec(Spec):
@@ -134,7 +125,7 @@ def problems(
     for name, forward in sorted(forwards.items()):
         where = f"PortForward {name}"
         yield from _listens(where, forward, hosts)
-        yield from _leads(where, forward, networks)
+        yield from target.problems(where, forward.network, forward.target, networks)
     yield from _twice(forwards, hosts)
 
 
@@ -154,24 +145,6 @@ def _listens(where: str, forward: PortForwardSpec, hosts: Mapping[str, HostSpec]
         if hosts[name].datapath_type == "netdev":  # measured with Open vSwitch 3.1: it tracks SCTP without its ports
             yield Problem(f"{where}: listen.protocol", f"Host {name} has datapath_type netdev, which does not know the "
                           "ports of sctp", "choose a host with datapath_type system, or another protocol")  # fmt: skip
-
-
-def _leads(where: str, forward: PortForwardSpec, networks: Mapping[str, NetworkSpec]) -> Iterator[Problem]:
-    network = networks.get(forward.network)
-    if network is None or network.mode != "nat":
-        what = f"there is no Network {forward.network!r}" if network is None else (
-            f"Network {forward.network} has mode {network.mode}")  # fmt: skip
-        known = ", ".join(name for name, each in sorted(networks.items()) if each.mode == "nat") or "none yet"
-        yield Problem(f"{where}: network", what, f"name one with mode nat; there are: {known}")
-        return
-    address = forward.target.address
-    gateways = [ipaddress.IPv4Interface(subnet) for subnet in network.subnets if "." in subnet]
-    if address is not None and not any(ipaddress.IPv4Address(address) in each.network for each in gateways):
-        told = ", ".join(str(each.network) for each in gateways)
-        yield Problem(f"{where}: target.address", f"{address} is not in Network {forward.network}",
-                      f"use an address of {told}")  # fmt: skip
-    elif address in {str(each.ip) for each in gateways}:
-        yield Problem(f"{where}: target.address", f"{address} is the gateway's", "name a guest's address")
 
 
 def _twice(forwards: Mapping[str, PortForwardSpec], hosts: Mapping[str, HostSpec]) -> Iterator[Problem]:

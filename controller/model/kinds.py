@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.errors import Problem
-from controller.model import bgp, forward
+from controller.model import bgp, floating, forward
 from controller.model.bgp import BgpPeerSpec
 from controller.model.fields import Spec
+from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec, network_uuid
@@ -18,6 +19,7 @@ from controller.model.port import PortSpec
 KINDS: Mapping[str, type[Spec]] = {
     "Host": HostSpec, "Network": NetworkSpec, "Port": PortSpec, "PortForward": PortForwardSpec,
     "BgpPeer": BgpPeerSpec,
+    "FloatingIP": FloatingIPSpec,
 }  # fmt: skip
 
 DEFAULT_MTU = 1500  # RFC 894; what libvirt gives a vNIC that says nothing
@@ -34,6 +36,7 @@ class Fleet:
     networks: dict[str, NetworkSpec] = field(default_factory=dict)
     ports: dict[str, PortSpec] = field(default_factory=dict)
     forwards: dict[str, PortForwardSpec] = field(default_factory=dict)
+    floating: dict[str, FloatingIPSpec] = field(default_factory=dict)
     bgp_peers: dict[str, BgpPeerSpec] = field(default_factory=dict)
 
     def put(self, name: str, spec: Spec) -> None:
@@ -48,11 +51,15 @@ class Fleet:
                 self.forwards[name] = spec
             case BgpPeerSpec():
                 self.bgp_peers[name] = spec
+            case FloatingIPSpec():
+                self.floating[name] = spec
 
     def problems(self) -> list[Problem]:
         """What does not hold between the objects; empty when the fleet is consistent."""
         forwards = forward.problems(self.forwards, self.hosts, self.networks)
-        return [*self._hosts(), *self._networks(), *self._ports(), *forwards, *bgp.problems(self.bgp_peers)]
+        outside = floating.problems(self.floating, self.hosts, self.networks, self.ports)
+        routers = bgp.problems(self.bgp_peers)
+        return [*self._hosts(), *self._networks(), *self._ports(), *forwards, *outside, *routers]
 
     def _hosts(self) -> list[Problem]:
         found = []

@@ -100,6 +100,13 @@ OVERSIZED = Table("oversized", Stage.ROUTE, NEXT, "larger than fits where it goe
 NAT_OUT = Table("nat_out", Stage.TRANSLATE_OUT, DROP, "to the outside: the connection is looked up")
 HOP = Table("next_hop", Stage.TRANSLATE_OUT, DROP, "the MAC of the next hop outside")
 HOP_KNOWN = Table("next_hop_known", Stage.TRANSLATE_OUT, DROP, "on when the next hop is known; else it is asked for")
+ERROR_IN = Table(
+    "error_in",
+    Stage.TRANSLATE_OUT,
+    DROP,
+    "ICMP errors for floating addresses: the controller translates what they quote",
+)
+ERROR_OUT = Table("error_out", Stage.TRANSLATE_OUT, DROP, "ICMP errors of guests with floating addresses: likewise")
 FORWARD = Table("forward", Stage.FORWARD, Stage.FLOOD, "segment and destination MAC: where it leaves")
 LEARNED = Table(
     "learned",

@@ -9,11 +9,24 @@ from typing import Any
 from controller.desired import Desired
 from controller.engine import Engine
 from controller.openflow.decode import PacketIn
-from controller.pipeline.tables import DELIVER, FORWARD, GATEWAY, HOP, HOP_KNOWN, ICMP_ERROR, NAT_OUT, OVERSIZED
+from controller.pipeline.tables import (
+    DELIVER,
+    ERROR_IN,
+    ERROR_OUT,
+    FORWARD,
+    GATEWAY,
+    HOP,
+    HOP_KNOWN,
+    ICMP_ERROR,
+    NAT_OUT,
+    OVERSIZED,
+)
 from controller.services import arp, datagrams, dns_message, nd
+from controller.services.announcements import Announcements
 from controller.services.dhcp_service import DhcpService, Lasting, lasting, still_lasting
 from controller.services.dns_service import DnsService
 from controller.services.excess import Excess
+from controller.services.floating_errors import FloatingErrors
 from controller.services.icmp_errors import IcmpErrors, Ways
 from controller.services.next_hops import NextHops
 from controller.services.ra import RouterAdverts
@@ -40,6 +53,9 @@ class Services:
         self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
         ways = Ways(self._number[DELIVER], self._number[HOP], self._number[NAT_OUT])
         self._errors = IcmpErrors(engine.fabric.reader, ways, send)
+        reader, number = engine.fabric.reader, self._number
+        self._announcements = Announcements(reader, number[FORWARD], send)
+        self._floating = FloatingErrors(reader, number[FORWARD], number[HOP], number[GATEWAY], send)
         self.leased: Lasting = {}
         """The addresses that guests have by DHCP now, by network and MAC."""
         self._started = time.time()
@@ -51,6 +67,7 @@ class Services:
             "dns": self._dns.run(),
             "router advertisements": self._adverts.run(),
             "next hops": self.next_hops.run(),
+            "announcements": self._announcements.run(),
         }
 
     def tables(self) -> dict[int, Service]:
@@ -60,12 +77,15 @@ class Services:
             self._number[HOP_KNOWN]: self.next_hops.unknown,
             self._number[ICMP_ERROR]: self._errors.unrouted,
             self._number[OVERSIZED]: self._errors.too_big,
+            self._number[ERROR_IN]: self._floating.inward,
+            self._number[ERROR_OUT]: self._floating.outward,
         }
 
     def changed(self, changes: Sequence[Change]) -> None:
         """Rows changed."""
         self._dhcp.changed(changes)
         self._dns.changed(changes)
+        self._announcements.look()
 
     def leases_changed(self, changes: Iterable[Change] | None = None) -> set[str]:
         """Look at the leases anew, or at those only that changed; gives the hosts whose guests have other addresses

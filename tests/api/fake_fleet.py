@@ -268,6 +268,8 @@ class FakeFleet:
             status = {"state": "established", "since": "2026-01-01T00:00:00Z", "reason": "", "announced": 1,
                       "received": 9, "hold_time": 90, "restart_time": 120,
                       "routes": ["10.20.0.0/24 via 203.0.113.11"]}  # fmt: skip
+        if kind == "FloatingIP":
+            status = {"target": "10.0.0.5", "host": "kvm01", "mac": "02:f1:00:00:00:05", "reason": ""}
         return {"kind": kind, "name": name, **dump_spec(spec), "generation": generation, "status": status}
 
 

@@ -42,6 +42,25 @@ def test_host_list(run: Run) -> None:
     )
 
 
+def test_floating_addresses(run: Run) -> None:
+    wanted = """\
+{kind: Host, name: kvm01, ovsdb: "unix:/kvm01", uplinks: {phys1: {interface: eth1}},
+ external: {uplink: phys1, address: 203.0.113.11/24, gateway: 203.0.113.1}}
+---
+{kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24]}
+---
+{kind: FloatingIP, name: door, network: shop, address: 203.0.113.50, target: {vm: web1}}
+"""
+    assert run("apply", "-f", "-", stdin=wanted).exit_code == 0
+    assert run("get", "floatingips").stdout == (
+        "NAME  ADDRESS       NETWORK  TARGET   LEADS_TO  HOST   MAC                REASON\n"
+        "door  203.0.113.50  shop     vm web1  10.0.0.5  kvm01  02:f1:00:00:00:05  -\n"
+    )
+    told = run("describe", "floatingip", "door").stdout
+    assert "Its network:\n  NAME " in told
+    assert "Its target's host:\n  NAME " in told
+
+
 def test_forwards(run: Run) -> None:
     forwards = """\
 {kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24]}

@@ -36,7 +36,8 @@ from controller.pipeline.cookies import is_own
 
 EXAMPLES = {GenerationMode.POSITIVE: 12, GenerationMode.NEGATIVE: 6}  # of each operation
 FLEET = """\
-{{kind: Host, name: kvm1, ovsdb: "{}", tunnel_ip: 192.0.2.1}}
+{{kind: Host, name: kvm1, ovsdb: "{}", tunnel_ip: 192.0.2.1, uplinks: {{phys1: {{interface: eth1}}}},
+  external: {{uplink: phys1, address: 203.0.113.11/24, gateway: 203.0.113.1}}}}
 ---
 {{kind: Network, name: pool, mode: nat, subnets: [198.51.100.0/24]}}
 ---
@@ -47,6 +48,8 @@ FLEET = """\
 {{kind: PortForward, name: door, network: pool, listen: {{port: 8080}}, target: {{vm: web1, port: 80}}}}
 ---
 {{kind: BgpPeer, name: tor, address: 203.0.113.1, remote_as: 64512, local_as: 64513}}
+---
+{{kind: FloatingIP, name: own, network: pool, address: 203.0.113.50, target: {{vm: web1}}}}
 """
 SPARE = """\
 ---
@@ -57,13 +60,14 @@ SPARE = """\
 XML = b"<network><name>spare</name><bridge name='virbr7'/></network>"
 # What there is, for path and query parameters; what else is text finds nothing.
 _NAMES = {"hosts": "kvm1", "networks": "web", "ports": "front", "portforwards": "door", "bgppeers": "tor",
-          "topology": "kvm1"}  # fmt: skip
+          "floatingips": "own", "topology": "kvm1"}  # fmt: skip
 _SPARE = {
     "hosts": "kvm2",
     "networks": "spare",
     "ports": "front",
     "portforwards": "door",
     "bgppeers": "tor",
+    "floatingips": "own",
 }  # what nobody uses, to be deleted
 _REAL = {"from": WEB1, "to": "front", "host": "kvm1", "network": "web", "guest": WEB1, "port": MAC1, "vm": "web1",
          "table": "classify", "owner": "fleetswitch", "state": "installed", "since": "15m", "kind": "Host"}  # fmt: skip

@@ -137,7 +137,7 @@ class Fleet:
                 guest.remove()
         registered = [("Port", p["name"]) for p in self.list("Port") if p.get("vm")]
         networks = [("Network", n["name"]) for n in self.list("Network")]
-        forwards = [("PortForward", f["name"]) for f in self.list("PortForward")]
+        forwards = [(kind, f["name"]) for kind in ("PortForward", "FloatingIP") for f in self.list(kind)]
         if registered or networks or forwards:
             self.delete([*registered, *networks, *forwards], force=True)
         wait_for("no Port left", lambda: not self.list("Port"), PATIENCE, every=0.05)

@@ -1,23 +1,24 @@
-"""Ports of hosts' external addresses lead to guests on any host; nothing else from outside does."""
+"""Ports of hosts' external addresses lead to guests on any host, floating addresses to theirs; nothing else from
+outside does."""
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import socket
-import struct
-import threading
 from collections.abc import Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+import yaml
+from e2e_echo import Echo, a_socket, answered, asks, closed, connects, ends, refused
 from e2e_fleet import Fleet, eventually
 from labkit import LightGuest, Nic, netns
-from labkit.capture import Frame, capture
+from labkit.capture import capture
 from labkit.run import run
 
 pytestmark = pytest.mark.lab
-HOSTS, LIBVIRT = 2, 0
+HOSTS, LIBVIRT, PHYSNETS = 3, 0, 2
 
 NETWORK = """\
 kind: Network
@@ -92,114 +93,6 @@ def outside(fleet: Fleet, *lines: str) -> None:
     """Have ip(8) do this on the machine outside."""
     for line in lines:
         run(netns.argv_in(fleet.lab.outside, ["ip", *line.split()]))
-
-
-def a_socket(space: str, kind: socket.SocketKind, address: str = "", port: int = 0) -> socket.socket:
-    """A socket of a namespace, bound to the address."""
-
-    def work() -> socket.socket:
-        made = socket.socket(socket.AF_INET, kind)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((address, port))
-        return made
-
-    made: socket.socket = netns.call_in(space, work)
-    made.settimeout(10.0)
-    return made
-
-
-class Echo:
-    """Answers on a port of a guest; ``peers`` are who came, as the guest sees them."""
-
-    def __init__(self, guest: LightGuest, port: int, kind: socket.SocketKind) -> None:
-        self.peers: list[tuple[str, int]] = []
-        self._socket = a_socket(guest.netns, kind, "", port)
-        self._kind = kind
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Echo:
-        if self._kind == socket.SOCK_STREAM:
-            self._socket.listen()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(timeout=15.0)
-
-    def _serve(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                if self._kind == socket.SOCK_STREAM:
-                    self._stream()
-                else:
-                    data, peer = self._socket.recvfrom(65536)
-                    self.peers.append(peer)
-                    self._socket.sendto(data, peer)
-
-    def _stream(self) -> None:
-        connection, peer = self._socket.accept()
-        self.peers.append(peer)
-        with connection:
-            connection.settimeout(10.0)
-            while data := connection.recv(65536):
-                connection.sendall(data)
-
-
-def echoed(client: socket.socket, size: int) -> int:
-    """How many bytes of so many came back over a connected stream."""
-    sender = threading.Thread(target=lambda: (client.sendall(b"x" * size), client.shutdown(socket.SHUT_WR)))
-    sender.start()
-    count = 0
-    while data := client.recv(65536):
-        count += len(data)
-    sender.join()
-    return count
-
-
-def connects(space: str, source: str, target: tuple[str, int], size: int = 200_000) -> tuple[str, int]:
-    """Connect, send and get it all back; gives the client's own address. Raises OSError."""
-    with a_socket(space, socket.SOCK_STREAM, source) as client:
-        client.connect(target)
-        own: tuple[str, int] = client.getsockname()
-        assert echoed(client, size) == size
-        return own
-
-
-def asks(space: str, source: str, target: tuple[str, int], *sizes: int) -> tuple[str, int]:
-    """Send datagrams of these sizes, each until it is answered; gives the client's own address."""
-    with a_socket(space, socket.SOCK_DGRAM, source) as client:
-        client.settimeout(1.0)
-
-        def answered(size: int) -> bool:
-            client.sendto(b"x" * size, target)
-            with contextlib.suppress(TimeoutError):
-                data, peer = client.recvfrom(65536)
-                return peer == target and len(data) == size
-            return False
-
-        for size in sizes or (100,):
-            eventually(f"{target} answers {size} bytes", partial(answered, size))
-        own: tuple[str, int] = client.getsockname()
-        return own
-
-
-def refused(space: str, target: tuple[str, int]) -> bool:
-    """Whether nobody answers at all."""
-    with a_socket(space, socket.SOCK_STREAM) as client:
-        client.settimeout(1.0)
-        return client.connect_ex(target) != 0
-
-
-def ends(frame: Frame) -> tuple[str, int, str, int] | None:
-    """Source and destination of a TCP or UDP packet."""
-    if frame.ethertype != 0x0800 or frame.payload[9] not in {6, 17}:
-        return None
-    packet = frame.payload
-    source, target = struct.unpack_from("!HH", packet, 4 * (packet[0] & 15))
-    return socket.inet_ntoa(packet[12:16]), source, socket.inet_ntoa(packet[16:20]), target
 
 
 @pytest.mark.parametrize("host", ["h1", "h2"])
@@ -281,21 +174,7 @@ def test_a_target_speaks_to_the_outside_by_its_own_host(fleet: Fleet, guests: Gu
 @pytest.mark.parametrize("host", ["h1", "h2"])
 def test_what_the_guest_says_of_a_closed_port_reaches_the_client(fleet: Fleet, guests: Guests, host: str) -> None:
     """An ICMP error goes back the way that the datagram came."""
-    with a_socket(fleet.lab.outside, socket.SOCK_DGRAM, FAR) as client:
-        client.connect((EXTERNAL[host], 5001))
-        client.settimeout(1.0)
-
-        def told() -> bool:
-            try:
-                client.send(b"x")
-                client.recv(10)
-            except ConnectionRefusedError:
-                return True
-            except TimeoutError:
-                return False
-            return False
-
-        eventually("the port is known to be closed", told)
+    eventually("the port is known to be closed", lambda: closed(fleet.lab.outside, FAR, (EXTERNAL[host], 5001)))
 
 
 def test_datagrams_in_fragments(fleet: Fleet, guests: Guests) -> None:
@@ -336,3 +215,134 @@ def test_the_target_has_another_address_then_none(fleet: Fleet, guests: Guests) 
         assert refused(out, (EXTERNAL["h1"], 8082))  # nobody has the address that this one names
         fleet.delete([("PortForward", "late")])
         assert refused(out, (EXTERNAL["h1"], 9000))
+
+
+EXAMPLE = Path(__file__).parents[2] / "docs/examples/floating.yaml"
+PLACES = {"web1": "h1", "web2": "h2", "api1": "h1", "api2": "h3", "desk": "h2"}
+FLOATING = {"web1": "203.0.113.51", "api1": "203.0.113.52", "api2": "203.0.113.53"}
+FRONT, BACK = {"10.10.10.11", "10.10.10.12"}, {"10.10.20.11", "10.10.20.12"}
+STORAGE, DESK, ROUTER = {"172.20.0.11", "172.20.0.22"}, "10.0.10.31", "10.0.10.254"
+ANYWHERE = {*FRONT, *BACK, *STORAGE, DESK, ROUTER, FAR, *FLOATING.values()}
+REACHED = {
+    "web1": FRONT | STORAGE | {FAR, *FLOATING.values()},
+    "web2": FRONT | {FAR, *FLOATING.values()},
+    "api1": BACK | {FAR, *FLOATING.values()},
+    "api2": BACK | STORAGE | {FAR, *FLOATING.values()},
+    "desk": {DESK, ROUTER},
+}
+
+
+@pytest.fixture(scope="module")
+def cloud(fleet: Fleet, guests: Guests) -> Guests:
+    """The guests of the example, which is applied once; its hosts are the lab's."""
+    documents = list(yaml.safe_load_all(EXAMPLE.read_text()))
+    ports = [each for each in documents if each["kind"] == "Port"]
+    networks = {each["name"]: each for each in documents if each["kind"] == "Network"}
+    found = {}
+    for name, host in PLACES.items():
+        nics = []
+        for port in ports:
+            if port["vm"] == name:
+                [address], network = port["addresses"], networks[port["network"]]
+                gateways = (f"{address.rsplit('.', 1)[0]}.1",) if network["mode"] == "nat" else ()
+                mtu = 1450 if network["mode"] == "nat" else None
+                nics.append(Nic(port["network"], None, port["mac"], (f"{address}/24",), gateways, mtu=mtu))
+        found[name] = fleet.lab.start_light(host, name, nics)
+    for each in documents:
+        if each["kind"] == "Port":
+            each |= {"vm": found[each["vm"]].vm_id, "libvirt": False}
+    hosts = [
+        {**fleet.host_document(f"h{each['name'][-1]}"), "external": each["external"]}
+        for each in documents
+        if each["kind"] == "Host"
+    ]
+    documents = [*hosts, *(each for each in documents if each["kind"] != "Host")]
+    fleet.apply(yaml.safe_dump_all(documents))
+    fleet.wait_active(nic.mac for guest in found.values() for nic in guest.nics)
+    return found
+
+
+def test_of_the_example_everybody_reaches_whom_they_should_and_nobody_else(fleet: Fleet, cloud: Guests) -> None:
+    out = fleet.lab.outside
+    outside(fleet, f"route add 10.10.10.0/24 via {EXTERNAL['h1']}", f"route add 10.10.20.0/24 via {FLOATING['api1']}")
+    everybody = {**{name: guest.netns for name, guest in cloud.items()}, "outside": out}
+    expected = {**REACHED, "outside": {*FLOATING.values(), FAR}}
+    heard: dict[str, set[str]] = {name: set() for name in everybody}
+
+    def all_reached() -> bool:
+        with ThreadPoolExecutor(4) as pool:
+            found = pool.map(lambda space: answered(space, sorted(ANYWHERE)), everybody.values())
+            for name, reached in zip(everybody, found, strict=True):
+                heard[name] |= reached
+        return all(heard[name] >= expected[name] for name in everybody)
+
+    try:
+        eventually("everybody reaches whom they should", all_reached)
+    finally:
+        assert heard == expected
+        outside(fleet, "route del 10.10.10.0/24", "route del 10.10.20.0/24")
+
+
+@pytest.mark.parametrize("source", [NEAR, FAR])
+@pytest.mark.parametrize("name", ["web1", "api2"])
+def test_a_floating_address_is_its_guests_and_both_ends_see_who_it_is(
+    fleet: Fleet, cloud: Guests, name: str, source: str
+) -> None:
+    there = (FLOATING[name], 80)
+    with (
+        Echo(cloud[name], 80, socket.SOCK_STREAM) as server,
+        capture(fleet.lab.outside, "eth0", outgoing=True) as wire,
+    ):
+        client = connects(fleet.lab.outside, source, there)
+    assert server.peers == [client]
+    assert {found for frame in wire.frames if (found := ends(frame))} == {(*client, *there), (*there, *client)}
+
+
+@pytest.mark.parametrize("client", ["web1", "web2", "api1", "api2"])
+@pytest.mark.parametrize("name", ["web1", "api2"])
+def test_guests_use_floating_addresses_too(fleet: Fleet, cloud: Guests, client: str, name: str) -> None:
+    """Also their own, and those of guests of their host; without one they are seen as their host."""
+    seen = FLOATING.get(client, EXTERNAL.get(PLACES[client]))
+    with Echo(cloud[name], 80, socket.SOCK_STREAM) as tcp, Echo(cloud[name], 80, socket.SOCK_DGRAM) as udp:
+        connects(cloud[client].netns, "", (FLOATING[name], 80))
+        asks(cloud[client].netns, "", (FLOATING[name], 80), 100, 4000)
+    assert {address for address, _ in tcp.peers + udp.peers} == {seen}
+
+
+@pytest.mark.parametrize("name", ["web1", "web2"])
+def test_who_has_a_floating_address_speaks_by_it(fleet: Fleet, cloud: Guests, name: str) -> None:
+    with a_socket(fleet.lab.outside, socket.SOCK_STREAM, NEAR) as server:
+        server.listen()
+        with a_socket(cloud[name].netns, socket.SOCK_STREAM) as client:
+            client.connect(server.getsockname())
+            connection, peer = server.accept()
+            connection.close()
+    assert peer[0] == FLOATING.get(name, EXTERNAL[PLACES[name]])
+
+
+@pytest.mark.parametrize("name", ["web1", "api2"])
+def test_fragments_of_the_outside_and_for_it(fleet: Fleet, cloud: Guests, name: str) -> None:
+    outside(fleet, f"route add {FLOATING[name]}/32 dev eth0 mtu lock 1400")  # the guest's own network carries 1450
+    with Echo(cloud[name], 81, socket.SOCK_DGRAM) as server:
+        assert asks(fleet.lab.outside, NEAR, (FLOATING[name], 81), 4000) in server.peers
+    outside(fleet, f"route del {FLOATING[name]}/32")
+
+
+def test_errors_pass_floating_addresses(fleet: Fleet, cloud: Guests) -> None:
+    """Who is told that a port is closed knows which packet of its own that is about."""
+    out, floating = fleet.lab.outside, FLOATING["web1"]
+    eventually("a machine outside is told", lambda: closed(out, FAR, (floating, 5001)))
+    eventually("a guest is told by one outside", lambda: closed(cloud["web1"].netns, "", (NEAR, 5001)))
+    eventually("a guest of its host is told", lambda: closed(cloud["api1"].netns, "", (floating, 5001)))
+    eventually("a guest elsewhere is told", lambda: closed(cloud["web2"].netns, "", (floating, 5001)))
+
+
+def test_a_guest_has_a_floating_address_and_forwarded_ports(fleet: Fleet, cloud: Guests) -> None:
+    fleet.apply("{kind: PortForward, name: both, network: front, listen: {port: 9100}, target: {vnic: web1, port: 80}}")
+    with Echo(cloud["web1"], 80, socket.SOCK_STREAM) as server:
+        for place in ((FLOATING["web1"], 80), *((address, 9100) for address in EXTERNAL.values())):
+            connects(fleet.lab.outside, FAR, place)
+            connects(cloud["api1"].netns, "", place)
+            connects(cloud["web1"].netns, "", place)
+    assert len(server.peers) == 9
+    fleet.delete([("PortForward", "both")])

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import socket
+import time
 
 import pytest
-from e2e_fleet import Fleet, eventually, pings
+from e2e_echo import a_socket, refused
+from e2e_fleet import PATIENCE, Fleet, eventually, pings
 from labkit import Guest, Nic
+from labkit.capture import Frame, capture
 from labkit.run import run
 
 pytestmark = pytest.mark.lab
@@ -27,6 +31,8 @@ subnets: [10.78.0.0/24]
 dhcp: {range: [10.78.0.100, 10.78.0.120]}
 """
 FAR, FAR6 = "198.51.100.7", "2001:db8:ffff::7"
+FLOATING = "203.0.113.60"
+ECHO_PORT = 7  # of a real guest's own echo service
 
 
 def outside(fleet: Fleet, command: str) -> tuple[int, str]:
@@ -35,13 +41,30 @@ def outside(fleet: Fleet, command: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def announces(frame: Frame, mac: str) -> bool:
+    """Whether it is ARP for everybody from that MAC."""
+    return (frame.ethertype, frame.src, frame.dst) == (0x0806, mac, "ff:ff:ff:ff:ff:ff")
+
+
+def outside_pings(fleet: Fleet, address: str) -> bool:
+    """Whether the machine outside gets an answer to one of a few pings."""
+    return outside(fleet, f"for n in 1 2 3 4 5; do ping -n -c1 -W1 {address} && exit 0; done; exit 1")[0] == 0
+
+
 def addressed(guest: Guest) -> str:
     eventually(f"{guest.name} has a lease", lambda: guest.run("cat /run/lease.eth0")[0] == 0)
     text = guest.run("cat /run/lease.eth0")[1]
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)["ip"]
 
 
-@pytest.fixture
+def received(stream: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := stream.recv(size - len(data))):
+        data += more
+    return data
+
+
+@pytest.fixture(scope="module")
 def nat(fleet: Fleet) -> Fleet:
     """Both hosts with an address outside, and two nat networks."""
     outside(fleet, f"ip addr add 203.0.113.1/24 dev eth0; ip addr add {FAR}/32 dev lo")
@@ -60,13 +83,27 @@ def nat(fleet: Fleet) -> Fleet:
     return fleet
 
 
-def test_guests_reach_the_outside_as_their_host_and_are_not_reached(nat: Fleet) -> None:
-    fleet = nat
-    one, two = fleet.real("h1", "n1", [Nic("web")]), fleet.real("h2", "n2", [Nic("web")])
-    other = fleet.real("h1", "n3", [Nic("shop")])
+@pytest.fixture(scope="module")
+def guests(nat: Fleet) -> dict[str, Guest]:
+    """Two of one network, one a host, and one of the other."""
+    places = {"n1": ("h1", "web"), "n2": ("h2", "web"), "n3": ("h1", "shop")}
+    found = {name: nat.real(host, name, [Nic(network)]) for name, (host, network) in places.items()}
+    for guest in found.values():
+        addressed(guest)
+    nat.wait_active([guest.nics[0].mac for guest in found.values()])
+    return found
+
+
+@pytest.fixture(scope="module")
+def floating(nat: Fleet, guests: dict[str, Guest]) -> Guest:
+    """A guest that has the address FLOATING outside from here on."""
+    nat.apply(f"{{kind: FloatingIP, name: own, network: web, address: {FLOATING}, target: {{vm: n1}}}}")
+    return guests["n1"]
+
+
+def test_guests_reach_the_outside_as_their_host_and_are_not_reached(nat: Fleet, guests: dict[str, Guest]) -> None:
+    fleet, (one, two, other) = nat, guests.values()
     address, there, elsewhere = addressed(one), addressed(two), addressed(other)
-    fleet.wait_active([guest.nics[0].mac for guest in (one, two, other)])
-    fleet.settle()
     for guest in (one, two):
         assert pings(guest, FAR)
         assert pings(guest, "203.0.113.1")
@@ -85,14 +122,50 @@ def test_guests_reach_the_outside_as_their_host_and_are_not_reached(nat: Fleet) 
     assert outside(fleet, "ping -n -c1 -W2 203.0.113.11")[0] == 0
 
 
-def test_nat_goes_on_without_a_controller(nat: Fleet) -> None:
-    fleet = nat
-    one = fleet.real("h1", "n4", [Nic("web")])
-    addressed(one)
-    assert pings(one, FAR)
+def test_nat_goes_on_without_a_controller(nat: Fleet, guests: dict[str, Guest], floating: Guest) -> None:
+    fleet, one, two = nat, floating, guests["n2"]
+    for guest in (one, two):
+        assert pings(guest, FAR)
+    assert outside_pings(fleet, FLOATING)
     fleet.controller.stop(signal.SIGKILL)
-    assert pings(one, FAR)
-    assert pings(one, "203.0.113.1")
+    for guest in (one, two):
+        assert pings(guest, FAR)
+        assert pings(guest, "203.0.113.1")
+    assert outside_pings(fleet, FLOATING)
     fleet.controller.start()
     fleet.settle()
-    assert pings(one, FAR)
+    for guest in (one, two):
+        assert pings(guest, FAR)
+
+
+def test_a_floating_address_moves_with_its_guest(nat: Fleet, floating: Guest) -> None:
+    """Connections from the outside and from the fleet live on, on either host, and the guest is seen as ever."""
+    fleet, guest, out = nat, floating, nat.lab.outside
+    address = addressed(guest)
+    peer = fleet.lights({"peer": ("h2", [Nic("web", addresses=("10.77.0.12/24",), gateways=("10.77.0.1",))])})["peer"]
+    fleet.apply(peer.ports_yaml() + "addresses: [10.77.0.12]\n")
+    eventually("its echo answers", lambda: not refused(out, (FLOATING, ECHO_PORT)))
+    mac = fleet.get("FloatingIP", "own")["status"]["mac"]
+    with (
+        capture(out, "eth0") as wire,
+        a_socket(out, socket.SOCK_STREAM, "203.0.113.1") as near,
+        a_socket(out, socket.SOCK_STREAM, FAR) as far,
+        a_socket(peer.netns, socket.SOCK_STREAM) as inside,
+    ):
+        streams = (near, far, inside)
+        for stream in streams:
+            stream.connect((FLOATING, ECHO_PORT))
+        for host in ("h1", "h2", "h1"):
+            if guest.host.name != host:
+                begun = time.monotonic()
+                guest.migrate(host)
+                eventually("it is there", lambda host=host: fleet.get("FloatingIP", "own")["status"]["host"] == host)
+                fleet.settle()
+                wire.wait(lambda frame, begun=begun: announces(frame, mac) and frame.time > begun, PATIENCE)
+            assert fleet.get("FloatingIP", "own")["status"]["target"] == address
+            for stream in streams:
+                stream.settimeout(30.0)
+                stream.sendall(host.encode() * 1000)
+                assert received(stream, 2000) == host.encode() * 1000
+            assert pings(peer, FLOATING)
+            assert outside_pings(fleet, FLOATING)

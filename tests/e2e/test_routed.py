@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from e2e_bgp import FLEET_AS, PASSWORD, ROUTER_AS, Bird
+from e2e_echo import answered
 from e2e_fleet import Fleet, eventually, pings, silent
 from labkit import LightGuest, Nic, netns
 from labkit.run import run
@@ -76,12 +77,6 @@ def outside(fleet: Fleet, command: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def answered(guest: LightGuest, addresses: list[str]) -> set[str]:
-    """Those of the addresses that answer the guest; all are asked at once."""
-    each = "; ".join(f"(ping -n -c3 -i0.3 -W1 {a} >/dev/null && echo {a}) &" for a in addresses)
-    return set(guest.run(f"{each.replace('&;', '&')} wait")[1].split())
-
-
 @pytest.fixture(scope="module")
 def guests(fleet: Fleet) -> dict[str, LightGuest]:
     """Two guests of each network, one a host; the outside machine has the return routes that the networks' status
@@ -134,7 +129,8 @@ def test_every_pair_of_modes(fleet: Fleet, guests: dict[str, LightGuest]) -> Non
             eventually(f"{name} reaches {far}", lambda name=name, far=far: pings(guests[name], far, tries=1))
     with ThreadPoolExecutor(4) as pool:
         everywhere = [*map(address, PLACES), *map(address6, PLACES), FAR, FAR6]
-        heard = dict(zip(guests, pool.map(lambda guest: answered(guest, everywhere), guests.values()), strict=True))
+        spaces = [guest.netns for guest in guests.values()]
+        heard = dict(zip(guests, pool.map(lambda space: answered(space, everywhere), spaces), strict=True))
     for name, guest in guests.items():
         mode = MODES[PLACES[name][1]]
         expected = {one(other) for other in PLACES if reaches(name, other) for one in (address, address6)}

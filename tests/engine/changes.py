@@ -7,11 +7,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from controller.model.dns import Dns
+from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import Incoming, PortSpec, PortStatus
 from controller.model.subnet import Dhcp, Route
+from controller.model.target import GuestTarget
 
 Change = tuple[str, str, Any]
 
@@ -19,6 +21,7 @@ HOSTS = [f"kvm{n}" for n in range(4)]
 NETWORKS = [f"net{n}" for n in range(4)]
 PORTS = [f"port{n}" for n in range(9)]
 FORWARDS = [f"forward{n}" for n in range(4)]
+FLOATING = [f"floating{n}" for n in range(3)]
 GROUPS = {
     "trunk": PortGroup(trunk=(10, 20), native=10),
     "tagged": PortGroup(trunk=(20, 30), native=30, native_mode="tagged"),
@@ -142,6 +145,18 @@ def forwards() -> st.SearchStrategy[PortForwardSpec]:
     )  # fmt: skip
 
 
+def floating_ips() -> st.SearchStrategy[FloatingIPSpec]:
+    """Also two of one address or guest, which the store refuses, ones of no host's subnet, and ones of nobody."""
+    targets: list[Any] = [
+        {"vnic": PORTS[0]}, {"vnic": PORTS[1]}, {"vm": "00000000-0000-0000-0000-000000000001"}, {"address": "10.0.0.7"},
+    ]  # fmt: skip
+    return st.builds(
+        FloatingIPSpec, network=st.sampled_from(NETWORKS),
+        target=st.sampled_from(targets).map(GuestTarget.model_validate),
+        address=st.sampled_from(["203.0.113.50", "203.0.113.51", "203.0.113.11", "198.51.100.5"]),
+    )  # fmt: skip
+
+
 def named(kind: str, name: str, values: st.SearchStrategy[Any], gone: int) -> st.SearchStrategy[Change]:
     """The object becomes one of these values; once in ``gone`` times and one it vanishes."""
     value = st.integers(0, gone).flatmap(lambda n: values if n else st.none())
@@ -149,7 +164,7 @@ def named(kind: str, name: str, values: st.SearchStrategy[Any], gone: int) -> st
 
 
 def forwarded_changes() -> st.SearchStrategy[Change]:
-    """Changes that port forwards into the first network feel."""
+    """Changes that port forwards and floating addresses into the first network feel."""
 
     def there(value: Any) -> Any:
         return value.model_copy(update={"network": NETWORKS[0]})
@@ -160,6 +175,7 @@ def forwarded_changes() -> st.SearchStrategy[Change]:
 
     return st.one_of(
         st.sampled_from(FORWARDS).flatmap(lambda name: named("PortForward", name, forwards().map(there), 4)),
+        st.sampled_from(FLOATING).flatmap(lambda name: named("FloatingIP", name, floating_ips().map(there), 4)),
         st.integers(0, 2).flatmap(lambda n: named("Port", PORTS[n], port(n), 7)),
         st.integers(0, len(HOSTS) - 1).flatmap(lambda n: named("Host", HOSTS[n], hosts(n), 7)),
         named("Network", NETWORKS[0], routed(), 4),
@@ -175,4 +191,5 @@ def changes() -> st.SearchStrategy[Change]:
         st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], ports(n), 5)),
         st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], registrations(n), 5)),
         st.sampled_from(FORWARDS).flatmap(lambda name: named("PortForward", name, forwards(), 4)),
+        st.sampled_from(FLOATING).flatmap(lambda name: named("FloatingIP", name, floating_ips(), 4)),
     )

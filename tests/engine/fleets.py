@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec
@@ -33,6 +34,7 @@ class FleetRows:
     registered: dict[str, PortSpec] = field(default_factory=dict)
     strays: dict[str, dict[str, int]] = field(default_factory=dict)
     forwards: dict[str, PortForwardSpec] = field(default_factory=dict)
+    floating: dict[str, FloatingIPSpec] = field(default_factory=dict)
     host_numbers: Numbers = field(default_factory=Numbers)
     segment_numbers: Numbers = field(default_factory=Numbers)
     uplink_numbers: Numbers = field(default_factory=Numbers)
@@ -44,12 +46,14 @@ class FleetRows:
             dict(self.host_numbers.taken), dict(self.segment_numbers.taken), uplinks, dict(self.registered),
             dict(self.strays),
             dict(self.forwards),
+            dict(self.floating),
         )  # fmt: skip
 
     def put(self, kind: str, name: str, value: Any) -> None:
         """Make the object so; None takes it away. Numbers are drawn when an object first needs them."""
         tables: dict[str, Any] = {
             "Host": self.hosts, "Network": self.networks, "Port": self.ports, "PortForward": self.forwards,
+            "FloatingIP": self.floating,
         }  # fmt: skip
         table = self.registered if isinstance(value, PortSpec) else tables[kind]
         if value is None:
@@ -91,6 +95,7 @@ class FleetRows:
         self.network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={})
         self.forward("natted", "nat", {"port": "8080-8083"}, {"vnic": "natted", "port": "80-83"})
         self.forward("natted-calls", "nat", {"port": "5000-5009", "protocol": "udp"}, {"address": "10.9.0.5"})
+        self.floating_ip("natted", "nat", "203.0.113.50", {"vnic": "natted"})
         return self.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5", "fd09::5"))
 
     def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:
@@ -117,4 +122,9 @@ class FleetRows:
 
     def forward(self, name: str, network: str, listen: dict[str, Any], target: dict[str, Any]) -> FleetRows:
         self.put("PortForward", name, PortForwardSpec(network=network, listen=listen, target=target))  # type: ignore[arg-type]
+        return self
+
+    def floating_ip(self, name: str, network: str, address: str, target: dict[str, Any], **fields: Any) -> FleetRows:
+        spec = {"network": network, "address": address, "target": target, **fields}
+        self.put("FloatingIP", name, FloatingIPSpec.model_validate(spec))
         return self

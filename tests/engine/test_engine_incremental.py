@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from changes import FORWARDS, HOSTS, NETWORKS, PORTS, Change, changes, forwarded_changes
+from changes import FLOATING, FORWARDS, HOSTS, NETWORKS, PORTS, Change, changes, forwarded_changes
 from fleets import FleetRows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,6 +42,7 @@ def start_outside() -> FleetRows:
     for number in range(3):
         fleet.port(PORTS[number], HOSTS[number], NETWORKS[0], addresses=(f"10.0.0.{number + 5}",))
         fleet.forward(FORWARDS[number], NETWORKS[0], {"port": 80 + number}, {"vnic": PORTS[number]})
+        fleet.floating_ip(FLOATING[number], NETWORKS[0], f"203.0.113.{number + 50}", {"vnic": PORTS[number]})
     return fleet
 
 

@@ -1,0 +1,188 @@
+"""Floating addresses: an address outside that is one guest's, answered at the host where the guest is.
+
+One to one needs no memory: addresses are rewritten on their way in and out, and no connection is tracked, so none is
+lost when the guest comes to another host. Fragments alone go through the tracker, in zones of their own. The address
+has a MAC of its own, which goes with it: machines outside keep what they know of it. Only the physical switch learns
+anew, by the first packet that the guest sends outside from there, or by the RARP with which QEMU announces the guest.
+
+What the guest began before, or was forwarded to it, is known to the tracker and stays as it is. What a guest of the
+same host sends is led in before it would leave. Inside, the packets come from the floating MAC, not from the gateway's:
+the place that a migrating guest is copied to takes them from a tunnel as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from apps.external import answers_arp, not_a_guests
+from apps.forwards import HAIRPIN, HAIRPIN_STATE
+from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN_STATE, NAT_OUT_STATE, ZONE
+from controller.openflow.actions import Controller
+from controller.openflow.conntrack import CtClear, Nat
+from controller.openflow.match import Value
+from controller.pipeline.actions import Target, Track, dec_ttl, goto, load, match, resubmit
+from controller.pipeline.app import App
+from controller.pipeline.fields import ISOLATED, SEGMENT, SOURCE, Source
+from controller.pipeline.ip import IPV4
+from controller.pipeline.tables import ERROR_IN, ERROR_OUT, GATEWAY, HOP, Action, Flow, Priority, Stage
+from controller.reader import Reader
+from controller.views import ExternalView, FloatingView, NetworkView, PortView
+
+_UNKNOWN = 0, sum(KNOWN)  # the tracker knows no connection that the packet belongs to
+_ICMP, _ERRORS = 1, (3, 11, 12)  # unreachable, time exceeded, parameter problem: RFC 792
+# Open vSwitch 3.1's userspace datapath adjusts the UDP checksum of later fragments, too, which have none. A packet
+# between two guests of a host is translated twice: what the tracker found in a zone it does not look for again there.
+_FRAGMENTS: dict[str, int] = {"src": ZONE + 2, "dst": ZONE + 3}
+_FRAGMENT: dict[str, Value] = {"eth_type": IPV4, "ip_frag": (1, 1)}
+_QUOTED = "an ICMP error: the controller translates also what it quotes"
+
+
+class Floating(App):
+    tables = (GATEWAY, FROM_OUTSIDE, HAIRPIN, HAIRPIN_STATE, NAT_OUT_STATE, HOP, ERROR_IN, ERROR_OUT)
+
+    def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
+        """Where the outside is a network with guests: none of them takes the address."""
+        if network.uplink is None:
+            return
+        outsides = [h.external for h in fabric.hosts() if h.external is not None and h.external.network == network.name]
+        for floating in fabric.floating_ips():
+            for segment in sorted({each.segment for each in outsides if each.holds(floating.address)}):
+                why = f"{floating.address} is a floating address"
+                yield from not_a_guests(segment, floating.address, Priority.FORBIDDEN, why, floating.mac)
+
+    def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
+        network, host = fabric.network(port.network), fabric.host(port.host)
+        if network is None or network.gateway is None or host is None or host.external is None or not port.memberships:
+            return
+        for floating in fabric.floating_to(port):
+            if host.external.holds(floating.address):
+                inward = _inward(floating, port)
+                yield from _from_outside(floating, host.external, inward, answers=not port.arriving)
+                yield from _from_here(floating, inward)
+                yield from _out(floating, port)
+                yield from _to_own_host(floating, port, host.external, network.gateway.mac)
+                yield from _errors(floating, port)
+
+
+def announced(port: PortView, fabric: Reader) -> tuple[Action, ...]:
+    """A broadcast frame of the vNIC goes to the outside as well, once from the MAC of each of its floating addresses;
+    and is then as it was, and not classified."""
+    host = fabric.host(port.host)
+    if host is None or (outside := host.external) is None:
+        return ()
+    out = (load(SEGMENT, outside.segment), load(SOURCE, Source.SWITCH), resubmit(Stage.FORWARD))
+    macs = [each.mac for each in fabric.floating_to(port) if outside.holds(each.address)]
+    copies = [action for mac in macs for action in (load("eth_src", mac), *out)]
+    back = (load("eth_src", port.mac), load(SEGMENT, 0), load(SOURCE, 0))
+    return (*copies, *back) if copies else ()
+
+
+def _inward(floating: FloatingView, port: PortView) -> tuple[Action, ...]:
+    """To the guest, in its own segment."""
+    into = (load(SEGMENT, port.memberships[0].segment), load(ISOLATED, 0), load(SOURCE, Source.VNIC))
+    return *into, load("eth_src", floating.mac), load("eth_dst", port.mac)
+
+
+def _from_outside(
+    floating: FloatingView, outside: ExternalView, inward: tuple[Action, ...], *, answers: bool
+) -> Iterator[Flow]:
+    address = floating.address
+    if answers:  # where the guest is to come, an answer would draw its packets away from where it is
+        why = f"ARP: {address} is a guest's of this host, a floating address"
+        yield from answers_arp(outside, floating.mac, address, why)
+    own: dict[str, Value] = {"segment": outside.segment, "eth_dst": floating.mac}
+    yield GATEWAY.flow(
+        Priority.ANYWHERE + 1, match(**own, eth_type=IPV4, ipv4_dst=address), goto(FROM_OUTSIDE),
+        why=f"for {address}, a floating address",
+    )  # fmt: skip
+    yield GATEWAY.flow(Priority.ANYWHERE, match(**own), why=f"{address} is reached by IPv4 alone")
+    yield FROM_OUTSIDE.flow(
+        Priority.HERE + 1, match(eth_type=IPV4, ipv4_dst=address), dec_ttl(), *inward,
+        load("ipv4_dst", floating.inside), goto(Stage.FORWARD), why=f"{address} becomes {floating.inside}, this vNIC's",
+    )  # fmt: skip
+    for error in _icmp_errors():
+        yield FROM_OUTSIDE.flow(Priority.HERE + 2, match(**error, ipv4_dst=address), goto(ERROR_IN), why=_QUOTED)
+    yield FROM_OUTSIDE.flow(
+        Priority.HERE + 3, match(**_FRAGMENT, ipv4_dst=address), dec_ttl(), *inward,
+        _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: {address} becomes {floating.inside}",
+    )  # fmt: skip
+
+
+def _from_here(floating: FloatingView, inward: tuple[Action, ...]) -> Iterator[Flow]:
+    """On its way out already: as from outside, also for the guest itself."""
+    there: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": floating.address}
+    yield HOP.flow(
+        Priority.HERE, match(**there), *inward, load("in_port", 0), load("ipv4_dst", floating.inside),
+        goto(Stage.FORWARD), why=f"{floating.address} is on this host: it becomes {floating.inside}",
+    )  # fmt: skip
+    for error in _icmp_errors():
+        yield HOP.flow(Priority.HERE + 1, match(**error, ipv4_dst=floating.address), goto(ERROR_IN), why=_QUOTED)
+    yield HOP.flow(
+        Priority.HERE + 2, match(**_FRAGMENT, ipv4_dst=floating.address), *inward, load("in_port", 0),
+        _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: it becomes {floating.inside}",
+    )  # fmt: skip
+    yield HOP.flow(
+        Priority.HERE + 3, match(**there, source=Source.VNIC, natted=0),
+        why=f"{floating.address} is in a nat network, to which guests that are not translated begin nothing",
+    )  # fmt: skip
+
+
+def _out(floating: FloatingView, port: PortView) -> Iterator[Flow]:
+    sent: dict[str, Value] = {"in_port": port.ofport, "ipv4_src": floating.inside, "ct_state": _UNKNOWN}
+    for error in _icmp_errors():
+        yield NAT_OUT_STATE.flow(Priority.HERE + 1, match(**sent, **error), goto(ERROR_OUT), why=_QUOTED)
+    yield NAT_OUT_STATE.flow(
+        Priority.HERE, match(**sent, eth_type=IPV4),
+        load("eth_src", floating.mac), load("ipv4_src", floating.address), goto(HOP),
+        why=f"{floating.inside} becomes {floating.address}, its floating address",
+    )  # fmt: skip
+    yield NAT_OUT_STATE.flow(
+        Priority.HERE + 2, match(**sent, **_FRAGMENT), load("eth_src", floating.mac),
+        _whole(HOP, "src", floating.address), why=f"a fragment: {floating.inside} becomes {floating.address}",
+    )  # fmt: skip
+
+
+def _to_own_host(floating: FloatingView, port: PortView, outside: ExternalView, gateway: str) -> Iterator[Flow]:
+    """Whoever spoke to it as the host's external address is a guest of the host, or it speaks to a forward."""
+    own: dict[str, Value] = {"in_port": port.ofport, "ipv4_src": floating.inside}
+    sent: dict[str, Value] = {**own, "eth_type": IPV4}
+    for part in port.memberships:
+        yield GATEWAY.flow(
+            Priority.HERE + 1, match(**sent, segment=part.segment, eth_dst=gateway, ipv4_dst=outside.address),
+            Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address: perhaps a guest of it is meant",
+        )  # fmt: skip
+    for error in _icmp_errors():
+        unknown = match(**own, **error, ct_state=_UNKNOWN)
+        yield HAIRPIN.flow(Priority.FALLBACK + 2, unknown, goto(ERROR_OUT), why=_QUOTED)
+    why = f"{floating.inside} becomes {floating.address}, its floating address"
+    yield HAIRPIN.flow(
+        Priority.FALLBACK + 1, match(**sent), load("ipv4_src", floating.address), goto(HAIRPIN_STATE), why=why
+    )
+    yield HAIRPIN.flow(
+        Priority.FALLBACK + 3, match(**own, **_FRAGMENT), _whole(HAIRPIN_STATE, "src", floating.address), why=why
+    )
+    # Linux before 5.19 would take what it found of the packet as it was for what it is now, without ct_clear.
+    yield HAIRPIN_STATE.flow(
+        Priority.HERE + 1, match(in_port=port.ofport, eth_type=IPV4, ipv4_src=floating.address),
+        CtClear(), load("in_port", 0), load(ISOLATED, 0), Track(NAT_IN_STATE, ZONE, Nat()),
+        why="as from outside: is it an answer, or forwarded?",
+    )  # fmt: skip
+
+
+def _errors(floating: FloatingView, port: PortView) -> Iterator[Flow]:
+    told = Controller(meter_id=port.ofport)
+    into = match(eth_type=IPV4, ipv4_dst=floating.address)
+    yield ERROR_IN.flow(Priority.ANYWHERE, into, told, why=f"for {floating.address}: about {floating.inside}")
+    out = match(in_port=port.ofport, eth_type=IPV4, ipv4_src=floating.inside)
+    yield ERROR_OUT.flow(Priority.ANYWHERE, out, told, why=f"of {floating.inside}: about {floating.address}")
+
+
+def _whole(target: Target, end: Literal["src", "dst"], address: str) -> Track:
+    """Through the tracker, which puts a datagram together, and translates it by itself."""
+    return Track(target, _FRAGMENTS[end], Nat(end, address), commit=True)
+
+
+def _icmp_errors() -> Iterator[dict[str, Value]]:
+    for kind in _ERRORS:
+        yield {"eth_type": IPV4, "ip_proto": _ICMP, "icmpv4_type": kind}

@@ -1,0 +1,129 @@
+"""ICMP errors to and from floating addresses: the packet that they quote is translated as well (RFC 5508, 4).
+
+A switch rewrites a packet's own addresses and not those of one inside it. Without this, a guest would not hear that its
+packets are too large for a network outside, nor a machine outside that the guest's port is closed.
+
+Anybody may send anything: every length is checked before it is believed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from ipaddress import IPv4Address
+
+from controller.errors import OpenFlowError, PacketError
+from controller.openflow.actions import Action, Resubmit, encode_actions
+from controller.openflow.decode import PacketIn
+from controller.openflow.messages import packet_out
+from controller.pipeline.actions import load
+from controller.pipeline.fields import NATTED, NEXT_HOP, SEGMENT, SOURCE, Source
+from controller.reader import Reader
+from controller.services.announcements import answered
+from controller.services.datagrams import Around, carried
+
+log = logging.getLogger(__name__)
+
+ERRORS = (3, 11, 12)  # unreachable, time exceeded, parameter problem: RFC 792
+_ICMP, _IPV4 = 1, 20
+_OUTER = 14  # bytes of Ethernet before it
+_SOURCE, _DESTINATION = 12, 16  # offsets in an IPv4 header, whose checksum is at 10 (RFC 791, 3.1)
+
+Send = Callable[[str, bytes], bool]
+_Sent = tuple[bytes, list[Action]]
+
+
+def translated(frame: bytes, old: str, new: str, *, inward: bool) -> bytes:
+    """The frame with the address ``old`` become ``new``: of an inward error where it goes, and whence the packet came
+    that it quotes; of an outward one the other ends. Raises PacketError for what is no such error."""
+    _, error = carried(frame, _ICMP)
+    outer, inner = (_DESTINATION, _SOURCE) if inward else (_SOURCE, _DESTINATION)
+    begin = _OUTER + (frame[_OUTER] & 15) * 4
+    made, quoted = bytearray(frame[: begin + len(error)]), begin + 8
+    if error[0] not in ERRORS or len(made) < quoted + _IPV4 or made[quoted] >> 4 != 4:
+        raise PacketError(f"ICMP type {error[0]} with {len(error)} bytes quotes no IPv4 packet")
+    was, now = IPv4Address(old).packed, IPv4Address(new).packed
+    for header, place in ((_OUTER, outer), (quoted, inner)):
+        at = header + place
+        if made[at : at + 4] != was:
+            raise PacketError(f"{IPv4Address(bytes(made[at : at + 4]))} where {old} is expected")
+        made[at : at + 4] = now
+        made[header + 10 : header + 12] = _adjusted(bytes(made[header + 10 : header + 12]), was, now)
+    made[begin + 2 : begin + 4] = bytes(2)
+    made[begin + 2 : begin + 4] = (0xFFFF - _sum(bytes(made[begin:]))).to_bytes(2, "big")
+    return bytes(made)
+
+
+def _sum(data: bytes) -> int:
+    """In ones' complement (RFC 1071)."""
+    data += bytes(len(data) % 2)
+    total = sum(int.from_bytes(data[at : at + 2], "big") for at in range(0, len(data), 2))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+def _adjusted(checksum: bytes, old: bytes, new: bytes) -> bytes:
+    """The checksum of a header in which an address has become another (RFC 1624, 3)."""
+    inverse = bytes(0xFF - byte for byte in checksum + old)
+    return (0xFFFF - _sum(inverse + new)).to_bytes(2, "big")
+
+
+class FloatingErrors:
+    """Everything on the loop. ``fabric`` reads the fleet as it is now; ``forward``, ``hop`` and ``gateway`` are the
+    numbers of the tables that lead to a guest, to the outside, and in from there; ``send`` gives a message to a host's
+    switch."""
+
+    def __init__(self, fabric: Callable[[], Reader], forward: int, hop: int, gateway: int, send: Send) -> None:
+        self._fabric = fabric
+        self._forward = forward
+        self._hop = hop
+        self._gateway = gateway
+        self._send = send
+
+    def inward(self, host: str, packet: PacketIn) -> None:
+        """An error for a floating address of the host."""
+        self._translate(host, packet, inward=True)
+
+    def outward(self, host: str, packet: PacketIn) -> None:
+        """An error of a guest with a floating address, to the outside or to the host's external address."""
+        self._translate(host, packet, inward=False)
+
+    def _translate(self, host: str, packet: PacketIn, *, inward: bool) -> None:
+        try:
+            around, _ = carried(packet.data, _ICMP)
+            fields = packet.fields()
+            found = self._inward(host, packet, around) if inward else self._outward(host, packet, around, fields)
+        except (OpenFlowError, PacketError) as error:
+            log.debug("%s: ICMP error: %s", host, error)
+            return
+        if found is not None:
+            frame, way = found
+            self._send(host, packet_out(frame, encode_actions(way)))
+
+    def _inward(self, host: str, packet: PacketIn, around: Around) -> _Sent | None:
+        for place in answered(self._fabric()):
+            port, floating = place.port, place.floating
+            if place.host.name == host and floating.address == around.ipv4_dst:
+                frame = translated(packet.data, floating.address, floating.inside, inward=True)
+                segment = port.memberships[0].segment
+                way: list[Action] = [load(SEGMENT, segment), load(SOURCE, Source.VNIC), Resubmit(self._forward)]
+                return _between(frame, floating.mac, port.mac), way
+        return None
+
+    def _outward(self, host: str, packet: PacketIn, around: Around, fields: Mapping[str, int]) -> _Sent | None:
+        for place in answered(self._fabric()):
+            floating, outside = place.floating, place.outside
+            if (place.host.name, place.port.ofport, floating.inside) != (host, fields.get("in_port"), around.ipv4_src):
+                continue
+            frame = translated(packet.data, floating.inside, floating.address, inward=False)
+            way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(NATTED, 1)]
+            if around.ipv4_dst == outside.address:
+                return _between(frame, floating.mac, outside.mac), [*way, Resubmit(self._gateway)]
+            way.append(load(NEXT_HOP, fields.get(f"reg{NEXT_HOP.register}", 0)))
+            return _between(frame, floating.mac, around.eth_dst), [*way, Resubmit(self._hop)]
+        return None
+
+
+def _between(frame: bytes, eth_src: str, eth_dst: str) -> bytes:
+    return bytes.fromhex((eth_dst + eth_src).replace(":", "")) + frame[12:]

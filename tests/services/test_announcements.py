@@ -1,0 +1,73 @@
+"""Who is told of a floating address, when, and from which host."""
+
+from __future__ import annotations
+
+from fleets import FleetRows
+
+from apps import APPS
+from controller.engine import Engine
+from controller.pipeline.pipeline import Pipeline
+from controller.pipeline.tables import FORWARD
+from controller.services.announcements import TIMES, Announcements
+
+PIPELINE = Pipeline(APPS)
+ADDRESS = bytes([203, 0, 113, 50])
+ANNOUNCED = bytes.fromhex("ffffffffffff 02f100000050 0806 0001 0800 06 04 0001 02f100000050") + ADDRESS
+
+
+class World:
+    """Two hosts, the first with guest a; ``sent`` is which hosts were told to announce."""
+
+    def __init__(self) -> None:
+        self.fleet = FleetRows()
+        for number in (1, 2):
+            self.fleet.host(f"kvm{number}", f"192.0.2.{number}", "phys1")
+            self.fleet.outside(f"kvm{number}", "phys1", f"203.0.113.1{number}")
+        self.fleet.network("web", "nat", subnets=["10.0.0.0/24"]).port("a", "kvm1", "web", addresses=("10.0.0.5",))
+        self.fleet.floating_ip("one", "web", "203.0.113.50", {"vnic": "a"}, mac="02:f1:00:00:00:50")
+        self.engine = Engine(PIPELINE)
+        self.engine.update(self.fleet.rows())
+        self.up = True
+        self.sent: list[str] = []
+        self.announcements = Announcements(self.engine.fabric.reader, PIPELINE.number[FORWARD], self.send)
+
+    def send(self, host: str, message: bytes) -> bool:
+        if self.up:
+            assert ANNOUNCED in message
+            self.sent.append(host)
+        return self.up
+
+    def move(self, **change: object) -> None:
+        self.fleet.put("Port", "a", self.fleet.ports["a"].model_copy(update=change))
+        self.engine.update(self.fleet.rows(), {("Port", "a")})
+
+    def rounds(self, begin: int, count: int = 10) -> list[str]:
+        self.sent.clear()
+        for now in range(begin, begin + count):
+            self.announcements.tell(float(now))
+        return list(self.sent)
+
+
+def test_it_is_announced_a_few_times_from_where_it_is() -> None:
+    world = World()
+    assert world.rounds(0) == ["kvm1"] * TIMES
+    assert world.rounds(20) == []
+    world.move(host="kvm2")
+    assert world.rounds(40) == ["kvm2"] * TIMES
+
+
+def test_a_guest_that_starts_again_is_announced_again() -> None:
+    world = World()
+    world.rounds(0)
+    world.move(state="down")
+    assert world.rounds(20) == []
+    world.move(state="active")
+    assert world.rounds(40) == ["kvm1"] * TIMES
+
+
+def test_a_host_that_cannot_be_told_is_told_later() -> None:
+    world = World()
+    world.up = False
+    assert world.rounds(0) == []
+    world.up = True
+    assert world.rounds(20) == ["kvm1"] * TIMES

@@ -1,0 +1,144 @@
+"""ICMP errors for floating addresses and of their guests: what they quote is translated, and harms nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+
+import pytest
+from fleets import FleetRows
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apps import APPS
+from controller.engine import Engine
+from controller.errors import PacketError
+from controller.openflow.decode import PacketIn
+from controller.pipeline.pipeline import Pipeline
+from controller.services.floating_errors import FloatingErrors, translated
+
+OUTSIDE, INSIDE, FAR = "203.0.113.50", "10.0.0.5", "198.51.100.7"
+MACS = bytes.fromhex("02f100000050 525400000001")
+ICMP, UDP = 1, 17
+PIPELINE = Pipeline(APPS)
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071; 0 over what has a right one in it."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) // 2 * 2])) + (data[-1] << 8) * (len(data) % 2)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def ipv4(src: str, dst: str, protocol: int, body: bytes, options: bytes = b"") -> bytes:
+    first = 0x45 + len(options) // 4
+    ends = socket.inet_aton(src) + socket.inet_aton(dst)
+    head = struct.pack("!BBHHHBBH", first, 0, 20 + len(options) + len(body), 7, 0, 64, protocol, 0) + ends + options
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
+
+
+def error(src: str, dst: str, quoted: bytes, kind: int = 3, code: int = 4, options: bytes = b"") -> bytes:
+    message = struct.pack("!BBHHH", kind, code, 0, 0, 1400) + quoted
+    message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
+    return MACS + b"\x08\x00" + ipv4(src, dst, ICMP, message, options)
+
+
+def udp(src: str, dst: str, options: bytes = b"") -> bytes:
+    return ipv4(src, dst, UDP, struct.pack("!HHHH", 5000, 53, 9, 0) + b"x", options)
+
+
+@pytest.mark.parametrize("options", [b"", b"\x01" * 8])
+def test_a_router_outside_tells_of_the_guests_own_packet(options: bytes) -> None:
+    frame = error(FAR, OUTSIDE, udp(OUTSIDE, "192.0.2.9", options), options=options)
+    assert translated(frame, OUTSIDE, INSIDE, inward=True) == error(
+        FAR, INSIDE, udp(INSIDE, "192.0.2.9", options), options=options
+    )
+
+
+def test_a_guest_tells_of_the_packet_that_a_machine_outside_sent() -> None:
+    frame = error(INSIDE, FAR, udp(FAR, INSIDE), 3, 3)
+    assert translated(frame, INSIDE, OUTSIDE, inward=False) == error(OUTSIDE, FAR, udp(FAR, OUTSIDE), 3, 3)
+
+
+def test_padding_is_no_part_of_it() -> None:
+    frame = error(FAR, OUTSIDE, udp(OUTSIDE, FAR))
+    assert translated(frame + bytes(18), OUTSIDE, INSIDE, inward=True) == error(FAR, INSIDE, udp(INSIDE, FAR))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        error(FAR, OUTSIDE, udp("203.0.113.51", FAR)),  # about another's packet
+        error(FAR, OUTSIDE, udp(OUTSIDE, FAR), kind=8),
+        error(FAR, OUTSIDE, udp(OUTSIDE, FAR), kind=5),  # a redirect
+        error(FAR, OUTSIDE, udp(OUTSIDE, FAR)[:19]),
+        error(FAR, OUTSIDE, b""),
+        error(FAR, OUTSIDE, b"\x60" + udp(OUTSIDE, FAR)[1:]),
+        MACS + b"\x08\x00" + udp(OUTSIDE, FAR),
+        error(FAR, OUTSIDE, udp(OUTSIDE, FAR))[:40],
+        b"",
+    ],
+)
+def test_what_is_no_error_about_it_goes_no_further(frame: bytes) -> None:
+    with pytest.raises(PacketError):
+        translated(frame, OUTSIDE, INSIDE, inward=True)
+
+
+class World:
+    """A host with a guest that has a floating address; ``sent`` is what its switch was told."""
+
+    def __init__(self) -> None:
+        fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").outside("kvm1", "phys1", "203.0.113.11")
+        fleet.network("web", "nat", subnets=["10.0.0.0/24"]).port("a", "kvm1", "web", addresses=(INSIDE,), ofport=5)
+        fleet.floating_ip("one", "web", OUTSIDE, {"vnic": "a"}, mac="02:f1:00:00:00:50")
+        engine = Engine(PIPELINE)
+        engine.update(fleet.rows())
+        self.sent: list[tuple[str, bytes]] = []
+        self.service = FloatingErrors(engine.fabric.reader, 1, 2, 3, self.send)
+
+    def send(self, host: str, message: bytes) -> bool:
+        self.sent.append((host, message))
+        return True
+
+
+IN_PORT_5 = bytes.fromhex("80000004 00000005")  # an OXM TLV
+OTHER_PORT = bytes.fromhex("80000004 00000006")
+
+
+def packet(data: bytes, oxms: bytes = IN_PORT_5) -> PacketIn:
+    return PacketIn(0, 0, 0, len(data), oxms, data)
+
+
+def test_only_the_host_that_answers_for_it_and_only_its_guest() -> None:
+    world = World()
+    world.service.inward("kvm1", packet(error(FAR, OUTSIDE, udp(OUTSIDE, FAR))))
+    [(host, message)] = world.sent
+    assert host == "kvm1"
+    assert bytes.fromhex("525400000001 02f100000050 0800") + error(FAR, INSIDE, udp(INSIDE, FAR))[14:] in message
+    world.service.outward("kvm1", packet(error(INSIDE, FAR, udp(FAR, INSIDE), 3, 3)))
+    assert error(OUTSIDE, FAR, udp(FAR, OUTSIDE), 3, 3)[14:] in world.sent[1][1]
+    world.sent.clear()
+    world.service.inward("kvm2", packet(error(FAR, OUTSIDE, udp(OUTSIDE, FAR))))
+    world.service.inward("kvm1", packet(error(FAR, "203.0.113.51", udp("203.0.113.51", FAR))))
+    world.service.outward("kvm1", packet(error(INSIDE, FAR, udp(FAR, INSIDE)), OTHER_PORT))
+    world.service.outward("kvm1", packet(error("10.0.0.6", FAR, udp(FAR, "10.0.0.6"))))
+    assert world.sent == []
+
+
+FRAMES = error(FAR, OUTSIDE, udp(OUTSIDE, FAR)), error(INSIDE, FAR, udp(FAR, INSIDE))
+
+
+@given(st.sampled_from(FRAMES), st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=8),
+       st.integers(0, 100))  # fmt: skip
+def test_bytes_of_anybodys_making_harm_nobody(frame: bytes, changes: list[tuple[int, int]], size: int) -> None:
+    data = bytearray(frame)
+    for at, value in changes:
+        data[at % len(data)] = value
+    made = bytes(data[:size])
+    with contextlib.suppress(PacketError):
+        assert len(translated(made, OUTSIDE, INSIDE, inward=True)) <= len(made)
+    world = World()
+    world.service.inward("kvm1", packet(made))
+    world.service.outward("kvm1", packet(made))
