@@ -210,7 +210,7 @@ def test_delete_by_name_and_by_file(run: Run, served: Served, fleet: str) -> Non
         (["get", "netwrok"], "kind 'netwrok' is not known; did you mean network?"),
         (
             ["get", "x"],
-            "kind 'x' is not known; one of: bgppeer, bgppeers, ",
+            "kind 'x' is not known; one of: bgppeer, bgppeers, floatingip, floatingips, ",
         ),
         (["apply", "-f", "x", "--wait", "-1"], "is not in the range"),
         (["--api", "ftp://x", "get", "hosts"], "is no address of a controller; write unix:/PATH"),
