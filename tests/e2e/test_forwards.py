@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from e2e_echo import Echo, a_socket, answered, asks, closed, connects, ends, refused
-from e2e_fleet import Fleet, eventually
+from e2e_fleet import Fleet, eventually, wait_ping
 from labkit import LightGuest, Nic, netns
 from labkit.capture import capture
 from labkit.run import run
@@ -86,6 +86,7 @@ def guests(fleet: Fleet) -> Guests:
         fleet.apply(guest.ports_yaml() + f"addresses: [{subnet}.{last}]\n")
     fleet.wait_active(guest.nics[0].mac for guest in found.values())
     fleet.apply(FORWARDS)
+    wait_ping(found["g1"], "10.77.0.12")
     return found
 
 
