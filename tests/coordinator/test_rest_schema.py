@@ -70,7 +70,8 @@ _SPARE = {
     "floatingips": "own",
 }  # what nobody uses, to be deleted
 _REAL = {"from": WEB1, "to": "front", "host": "kvm1", "network": "web", "guest": WEB1, "port": MAC1, "vm": "web1",
-         "table": "classify", "owner": "fleetswitch", "state": "installed", "since": "15m", "kind": "Host"}  # fmt: skip
+         "table": "classify", "owner": "fleetswitch", "state": "installed", "since": "15m", "kind": "Host",
+         "command": "add-last", "section": "portgroup"}  # fmt: skip
 _CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 _settings = settings(
     deadline=None, database=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
@@ -129,7 +130,7 @@ class Fuzz:
             case.query.pop("port", None)  # an echo has none
         case.headers = {}
         if case.body is not NOT_SET:
-            media = "xml" if name == "defineNetwork" else "json"
+            media = "xml" if name in {"defineNetwork", "updateNetwork"} else "json"
             case.media_type, case.body = f"application/{media}", self._bodies[name]
 
 
@@ -183,7 +184,8 @@ def fuzz(fleet: Fleet, text: str, cookie: str, loop: asyncio.AbstractEventLoop) 
 
     specs = {f"put{document.kind}": dump_spec(document.spec) for document in documents(text)}
     front = {"kind": "Port", "name": "front"}
-    bodies = {**specs, "apply": {**front, **specs["putPort"]}, "delete": front, "defineNetwork": XML}
+    bodies = {**specs, "apply": {**front, **specs["putPort"]}, "delete": front, "defineNetwork": XML,
+              "updateNetwork": b"<portgroup name='more'/>"}  # fmt: skip
     fuzzing = Fuzz(through_unix, cookie, bodies, lambda: call(fleet.apply(text + SPARE)))
     fuzzing.everything()
     return fuzzing.statuses

@@ -50,7 +50,8 @@ def theirs(action: Any) -> Any:
         )
     if isinstance(action, act.Controller) and action.meter_id:
         # os-ken knows no NXAC2PT_METER_ID (include/openvswitch/ofp-actions.h, nx_action_controller2)
-        return osk.NXActionUnknown(37, bytes(6) + struct.pack("!HHI", 5, 8, action.meter_id))
+        size = b"" if action.max_len == act.NO_BUFFER else struct.pack("!HHH2x", 0, 8, action.max_len)
+        return osk.NXActionUnknown(37, bytes(6) + size + struct.pack("!HHI", 5, 8, action.meter_id))
     if isinstance(action, act.CheckPktLarger):
         # nor NXAST_CHECK_PKT_LARGER (struct ext_action_check_pkt_larger there)
         field = struct.pack("!I", action.dst.header | action.dst.nbytes)
