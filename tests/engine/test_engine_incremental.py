@@ -100,7 +100,7 @@ def follow(fleet: FleetRows, history: list[list[Change]]) -> None:
 
 
 @settings(
-    max_examples=100 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
+    max_examples=60 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
 )  # fmt: skip
 @given(st.lists(st.lists(changes(), min_size=1, max_size=4), min_size=12, max_size=40))
@@ -109,7 +109,7 @@ def test_a_history_of_changes_ends_where_a_fresh_start_does(history: list[list[C
 
 
 @settings(
-    max_examples=25 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
+    max_examples=16 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example, HealthCheck.data_too_large],
 )  # fmt: skip
 @given(st.lists(st.lists(forwarded_changes(), min_size=1, max_size=3), min_size=8, max_size=20))

@@ -80,7 +80,7 @@ def send(fleet: FleetRows, world: World, one: Sent) -> list[Delivery]:
     return world.from_vnic(*Oracle(fleet).place(port), one.frame)
 
 
-@settings(BUDGET, max_examples=150 * EFFORT)
+@settings(BUDGET, max_examples=100 * EFFORT)
 @given(SEEDS)
 def test_nothing_changes_before_the_first_frame_and_all_does_with_it(seed: int) -> None:
     dice = Random(seed)

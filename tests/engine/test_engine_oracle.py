@@ -154,7 +154,7 @@ def described(fleet: FleetRows) -> str:
 SEEDS = st.integers(0, 2**48)
 # Seeds do not shrink: a smaller one is another fleet. The one that fails is printed with its frame.
 BUDGET = settings(
-    max_examples=400 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None, phases=[Phase.generate]
+    max_examples=250 * EFFORT, deadline=None, derandomize=EFFORT == 1, database=None, phases=[Phase.generate]
 )
 
 
