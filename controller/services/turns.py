@@ -11,13 +11,14 @@ T = TypeVar("T")
 
 class Turns(Generic[W, T]):
     """Things (T) by key, each somebody's (W). Whoever had nothing waiting goes first, as in RFC 8290, 4.2: who asks
-    little is served at once, however many ask without end."""
+    little is served at once, however many ask without end. Once only until the others had their turns: who asks anew
+    each time that it was served does not stay a newcomer."""
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most, self._most_each = most, most_each
         self._whose: dict[Hashable, W] = {}  # by key
         self._new: dict[W, dict[Hashable, T]] = {}  # by whose they are: in the order of their turns
-        self._old: dict[W, dict[Hashable, T]] = {}
+        self._old: dict[W, dict[Hashable, T]] = {}  # nothing of those who went first a moment ago
 
     def __len__(self) -> int:
         return len(self._whose)
@@ -29,7 +30,9 @@ class Turns(Generic[W, T]):
     def put(self, whose: W, key: Hashable, thing: T) -> W | None:
         """Let it wait, instead of what this one had under the key. Returns whose thing was dropped for want of room:
         this one's own, or the last of those who have most waiting."""
-        mine = self._new.get(whose) or self._old.get(whose)
+        mine = self._new.get(whose)
+        if mine is None:
+            mine = self._old.get(whose)
         if mine is not None and key in mine:
             mine[key] = thing
             return None
@@ -52,14 +55,18 @@ class Turns(Generic[W, T]):
         """Those whose turn it is, by key; they wait no more."""
         found: dict[Hashable, T] = {}
         while len(found) < most and self._whose:
+            went_first = bool(self._new)
             round_ = self._new or self._old
             whose = next(iter(round_))
             things = round_.pop(whose)
-            key = next(iter(things))
-            found[key] = things.pop(key)
-            del self._whose[key]
             if things:
+                key = next(iter(things))
+                found[key] = things.pop(key)
+                del self._whose[key]
+            if things or went_first:
                 self._old[whose] = things
+        if not self._whose:
+            self._old.clear()
         return found
 
     def _things(self, whose: W) -> dict[Hashable, T]:

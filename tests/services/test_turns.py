@@ -27,6 +27,19 @@ def test_a_newcomer_goes_before_those_who_ask_without_end() -> None:
     assert next(iter(turns.take(1))) == "please"
 
 
+@given(st.integers(1, 6), st.integers(1, 4))
+def test_who_asks_anew_whenever_it_was_served_keeps_nobody_waiting(others: int, things: int) -> None:
+    turns: Turns[str, int] = Turns(1000, 100)
+    for thing in range(things):
+        turns.put("honest", f"honest {thing}", thing)
+    for turn in range(2 * (others + 1) * (things + 1)):
+        for other in map(str, range(others)):
+            if turns.owner(other) is None:  # it never has more than one waiting, and so is new each time
+                turns.put(other, other, turn)
+        turns.take(1)
+    assert [turns.owner(f"honest {thing}") for thing in range(things)] == [None] * things
+
+
 def test_where_there_is_no_room_those_lose_who_have_most_waiting() -> None:
     turns: Turns[str, int] = Turns(10, 8)
     assert [turns.put("a", n, n) for n in range(9)] == [None] * 8 + ["a"]
