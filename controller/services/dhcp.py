@@ -124,7 +124,7 @@ def _release(book: Book, request: Request) -> Answer:
     lease = book.leases.get(request.ciaddr)
     if lease is None or lease.mac != request.chaddr or lease.state != "leased":
         return SILENCE
-    book.give_back(request.ciaddr)
+    book.give_back(lease)
     return Answer(released=request.ciaddr)
 
 

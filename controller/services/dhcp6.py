@@ -147,7 +147,7 @@ def _release(server: Server6, book: Book, asked: Asked) -> Answer6:
     lease = _own_lease(book, asked)
     if lease is None:
         return Answer6(_reply(server, asked, Kind.REPLY, _unbound(asked)))
-    book.give_back(lease.ip)
+    book.give_back(lease)
     return Answer6(_reply(server, asked, Kind.REPLY, [_SUCCESS]), released=lease.ip)
 
 

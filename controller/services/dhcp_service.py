@@ -41,6 +41,7 @@ _RATE, _BURST = 1000.0, 2000.0  # questions a second, and at once, of the whole 
 _WRITE_RATE, _WRITE_BURST = 500.0, 1000.0  # leases that are written, of the whole fleet
 _EACH_RATE, _EACH_BURST = 0.1, 16.0  # the same of each client that a vNIC may have
 _TICK = 0.01
+_LONGEST = 1514  # bytes of a frame: no client says more than Ethernet carries, and reading takes time
 
 Send = Callable[[str, bytes], bool]
 Lasting = dict[tuple[str, str], tuple[str, ...]]
@@ -88,6 +89,8 @@ class DhcpService:
         """A packet that a vNIC of the host sent to the DHCP server."""
         try:
             asker = asker_of(self._desired, host, packet)
+            if len(packet.data) > _LONGEST:
+                raise PacketError(f"{asker.port} says more than a client has to say: {len(packet.data)} bytes")
         except (OpenFlowError, PacketError) as error:
             log.debug("%s: DHCP: %s", host, error)
             return
@@ -117,7 +120,7 @@ class DhcpService:
         row = lease_row(asker.network, address)
         had = self._desired.leases[asker.network].get(address)
         gives_up = done.lease is None or done.lease.state == "declined"
-        if gives_up and had is not None and had.port != asker.port:
+        if had is not None and had.port != asker.port and (gives_up or self._is_own(had)):
             return  # somebody speaks for another vNIC's client
         if self._turns.owner(row) not in {None, asker.vnic}:
             return
@@ -127,6 +130,11 @@ class DhcpService:
             self._wake.set()
         if dropped is not None:
             self._excess.note(DHCP, dropped)
+
+    def _is_own(self, lease: Lease) -> bool:
+        """Whether it is that of a vNIC which runs, and not of one behind it, which may come to be behind another."""
+        vnic = self._desired.statuses.get(lease.port)
+        return vnic is not None and (vnic.state, vnic.network, vnic.mac) == ("active", lease.network, lease.mac)
 
     def forgotten(self, now: float) -> list[Write]:
         """What is to be written so that leases that ended long ago, or whose network is gone, are no more."""

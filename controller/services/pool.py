@@ -57,6 +57,7 @@ class Book:
     began: float = 0.0  # when there was somebody again to ask for a longer lease
     offers: Offers = field(default_factory=Offers)
     exhausted: float = 0.0  # up to then there is no free address
+    ending: dict[str, Lease] = field(default_factory=dict)  # given up by their clients; their rows are there yet
 
     def all_of(self, mac: str) -> list[Lease]:
         """The client's leases, also those that ran out or were declined."""
@@ -74,10 +75,16 @@ class Book:
             return False
         return self.offers.whose(address, now) in {None, mac}
 
-    def give_back(self, address: str) -> None:
+    def give_back(self, lease: Lease) -> None:
         """Its client wants it no more."""
-        self.offers.withdraw(address)
+        self.give_up(lease)
+        self.offers.withdraw(lease.ip)
         self.exhausted = 0.0
+
+    def give_up(self, lease: Lease) -> None:
+        """Its client does not use it any more. While the store is told, the row promises its client nothing."""
+        waiting = (*self.ending.values(), lease)
+        self.ending = {each.ip: each for each in waiting if self.leases.get(each.ip) is each}
 
 
 def lasts(lease: Lease, began: float, now: float) -> bool:
@@ -118,7 +125,7 @@ def still_new(book: Book, lease: Lease, now: float) -> int | None:
     """The seconds that are left of the lease in the store, if that says what this one does and was written when less
     than a quarter of its time ago: whoever asks again and again makes no writes (ISC's dhcp-cache-threshold)."""
     had = book.leases.get(lease.ip)
-    if had is None or had != lease.model_copy(update={"expires": had.expires}):
+    if had is None or book.ending.get(lease.ip) is had or had != lease.model_copy(update={"expires": had.expires}):
         return None
     left, whole = had.expires - int(now), lease.expires - int(now)
     return left if whole * 3 / 4 < left <= whole else None
@@ -130,6 +137,7 @@ def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
     before = sum(each.state == "declined" and each.expires > now for each in book.all_of(lease.mac))
     if before >= _MOST_DECLINED:
         return None
+    book.give_up(lease)
     until = int(now) + DECLINED_SECONDS
     return lease.model_copy(update={"state": "declined", "expires": until, "port": port, "name": ""})
 

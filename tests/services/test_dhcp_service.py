@@ -80,9 +80,10 @@ class World:
         self.desired.load()
 
     def say(
-        self, kind: Kind, mac: str = OWN, ofport: int = 5, address: str | None = None, ciaddr: str = "0.0.0.0"
-    ) -> None:
-        told = [dhcp.option(Option.KIND, bytes([kind]))]
+        self, kind: Kind, mac: str = OWN, ofport: int = 5, address: str | None = None, ciaddr: str = "0.0.0.0",
+        more: Sequence[tuple[int, bytes]] = (),
+    ) -> None:  # fmt: skip
+        told = [dhcp.option(Option.KIND, bytes([kind])), *(dhcp.option(*each) for each in more)]
         if address is not None:
             told.append(dhcp.option(Option.REQUESTED, bytes(map(int, address.split(".")))))
         body = bytes(dhcp.dhcp(1, mac, dhcp.options(told), xid=7, ciaddr=ciaddr).serialize())
@@ -227,6 +228,47 @@ def test_a_packet_costs_as_much_in_a_large_fleet_as_in_a_small_one() -> None:
 
     few, many = lines(10), lines(1000)
     assert many < few + 100, (few, many)
+
+
+def test_who_gave_its_address_back_is_promised_it_anew_only_when_that_is_written() -> None:
+    async def main() -> None:
+        world = World()
+        world.lease("10.0.0.20", OWN, "p1")
+        work = asyncio.create_task(world.service.run())
+        world.say(Kind.RELEASE, ciaddr="10.0.0.20")
+        world.say(Kind.REQUEST, address="10.0.0.20")  # before the store was told
+        assert (world.sent, [lease and lease.ip for lease in world.pending.values()]) == ([], ["10.0.0.20"])
+        world.service._turns.take(9)
+        world.say(Kind.RELEASE, ciaddr="10.0.0.20")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (len(world.store.asked), world.pending) == (1, {})  # the store is at it, and takes its time
+        world.say(Kind.REQUEST, address="10.0.0.20")
+        assert (world.sent, [lease and lease.ip for lease in world.pending.values()]) == ([], ["10.0.0.20"])
+        work.cancel()
+
+    asyncio.run(main())
+
+
+def test_nobody_who_may_send_from_any_mac_takes_the_lease_of_another_vnic() -> None:
+    world = World("open")
+    world.lease("10.0.0.20", "52:54:00:00:00:02", "p2")
+    world.say(Kind.REQUEST, "52:54:00:00:00:02", address="10.0.0.20")
+    assert world.pending == {}
+    world.say(Kind.REQUEST, "52:54:00:00:00:02", ofport=6, address="10.0.0.20")
+    assert len(world.sent) == 1
+    # Who is behind a vNIC may come to be behind another.
+    world.lease("10.0.0.30", "52:54:00:00:09:09", "p2")
+    world.say(Kind.REQUEST, "52:54:00:00:09:09", address="10.0.0.30")
+    assert [lease.port for lease in world.pending.values()] == ["p1"]
+
+
+def test_what_no_client_says_is_not_read() -> None:
+    world = World()
+    world.say(Kind.DISCOVER)
+    assert len(world.sent) == 1
+    world.say(Kind.DISCOVER, more=[(224, b"x" * 200)] * 7)
+    assert len(world.sent) == 1
 
 
 def test_nobody_gives_up_the_lease_of_another_vnic() -> None:
