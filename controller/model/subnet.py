@@ -15,6 +15,7 @@ from controller.model.fields import Address, Mac, Spec
 
 DEFAULT_LEASE_SECONDS = 3600  # what libvirt's dnsmasq gives (formatnetwork, "lease")
 LONGEST_ROUTE = 96  # bits of a subnet behind a guest; routing's priorities go no further
+MOST_ROUTES = 32  # that guests are told of: a client that takes 1,500 bytes has room for them
 SHORTEST_LEASE_SECONDS = 120  # formatnetwork: "the minimum value is 2 minutes"
 
 _OCTET = re.compile(r"[0-9a-f]{1,2}")
@@ -199,7 +200,7 @@ class Dhcp(Spec):
         default=None, max_length=8, description="where guests send what is for elsewhere; nowhere: []"
     )
     routes: tuple[GuestRoute, ...] = Field(
-        default=(), max_length=32, description="ways that guests are told of: each to, and via which address"
+        default=(), max_length=MOST_ROUTES, description="ways that guests are told of: each to, and via which address"
     )
     boot: Boot | None = Field(default=None, description="what guests boot from by network: file and server")
     options: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_option_names)] = Field(

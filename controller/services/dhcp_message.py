@@ -22,6 +22,7 @@ _ETHERNET, _REQUEST, _REPLY = 1, 1, 2
 _BROADCAST = 0x8000
 SHORTEST = 576  # bytes of an IP packet that every client takes (RFC 2131, 2)
 _HEADERS = 28  # bytes of IPv4 and UDP
+_PIECE = 255  # bytes of an option; what is longer stands in several of its code (RFC 3396, 5)
 _SMALLEST = 300  # bytes that a BOOTP client must accept (RFC 1542, 2.1)
 
 
@@ -124,11 +125,8 @@ def decode(payload: bytes) -> Request:
 
 
 def encode(request: Request, reply: Reply) -> bytes:
-    """The message that answers a request; options that find no room are left out. Raises PacketError when one is longer
-    than 255 bytes."""
+    """The message that answers a request; options that find no room are left out."""
     told = [(int(Option.KIND), bytes([reply.kind])), *reply.options]
-    if long := next((code for code, value in told if len(value) > 255), None):
-        raise PacketError(f"option {long} does not fit into 255 bytes")
     options = dhcp.options([dhcp.option(code, value) for code, value in _fitting(told, reply.room)])
     made = dhcp.dhcp(
         _REPLY, request.chaddr, options, xid=request.xid, flags=_BROADCAST if request.broadcast else 0,
@@ -141,9 +139,10 @@ def encode(request: Request, reply: Reply) -> bytes:
 def _fitting(told: Sequence[tuple[int, bytes]], room: int) -> Iterator[tuple[int, bytes]]:
     left = room - _HEADERS - _HEAD.size - len(_COOKIE) - 1  # and the end
     for code, value in told:
-        if 2 + len(value) <= left:
-            left -= 2 + len(value)
-            yield code, value
+        pieces = [value[at : at + _PIECE] for at in range(0, len(value), _PIECE)] or [value]
+        if (size := 2 * len(pieces) + len(value)) <= left:
+            left -= size
+            yield from ((code, piece) for piece in pieces)
 
 
 def addresses(*texts: str) -> bytes:

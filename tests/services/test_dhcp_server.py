@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from controller.leases import Leases
 from controller.model.lease import Lease
-from controller.model.subnet import Boot
+from controller.model.subnet import MOST_ROUTES, Boot, GuestRoute
 from controller.services import dhcp_message as message
 from controller.services.dhcp import SILENCE, Answer, Server, answer
 from controller.services.dhcp_message import NOBODY, Kind, Option, Request
@@ -131,6 +131,23 @@ def test_guests_are_told_other_routers_and_the_ways_beside_them() -> None:
         assert told[Option.ROUTES] == told[Option.ROUTES_OF_MICROSOFT] == bytes.fromhex(ways)
     _, _, told = Talk(server()).told(ask(Kind.DISCOVER)) or (0, 0, {})
     assert Option.ROUTES not in told
+
+
+def test_as_many_routes_as_a_network_may_tell_leave_nobody_without_an_address() -> None:
+    ways = tuple(GuestRoute(to=f"10.50.0.{n}/32", via="10.0.0.7") for n in range(MOST_ROUTES))
+    it = replace(server(), routes=tuple((IPv4Network(way.to), way.via) for way in ways), mtu=1500)
+    for longest, is_told in ((576, False), (1500, True)):
+        reply = Talk(it).say(ask(Kind.DISCOVER, longest=longest, asked=frozenset({1}))).reply
+        assert reply is not None
+        assert len(reply.payload) + 28 <= longest
+        told, at = dict[int, list[bytes]](), 240
+        while reply.payload[at] != 255:
+            size = reply.payload[at + 1]
+            told.setdefault(reply.payload[at], []).append(reply.payload[at + 2 : at + 2 + size])
+            at += 2 + size
+        assert told[Option.ROUTER]
+        whole = message.routes([*((IPv4Network(way.to), way.via) for way in ways), (IPv4Network("0.0.0.0/0"), GATEWAY)])
+        assert b"".join(told.get(Option.ROUTES, [])) == (whole if is_told else b"")  # in pieces (RFC 3396, 7)
 
 
 def test_more_is_told_to_those_who_ask_for_it() -> None:
