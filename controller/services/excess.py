@@ -43,9 +43,11 @@ class Excess:
         self.total[service] += 1
         old = self._found.pop(key, None)
         if old is None or old.last < now - FORGET_SECONDS:
-            log.warning("%s: Port %s asks %s more than its share; what is too much is dropped",
-                        vnic.host, vnic.port, service)  # fmt: skip
             old = Dropped(service, vnic, 0, now)
+            # Where all that are remembered are recent, it may be one that was told before, and was forgotten since.
+            if len(self._found) < MOST or next(iter(self._found.values())).last < now - FORGET_SECONDS:
+                log.warning("%s: Port %s asks %s more than its share; what is too much is dropped",
+                            vnic.host, vnic.port, service)  # fmt: skip
         self._found[key] = replace(old, vnic=vnic, count=old.count + 1, last=now)
         if len(self._found) > MOST:
             del self._found[next(iter(self._found))]

@@ -131,6 +131,20 @@ def test_a_question_that_fails_keeps_nobody_from_being_answered() -> None:
     assert asyncio.run(main()) == [0, 2]
 
 
+def test_however_many_guests_ask_too_much_the_log_stays_short(caplog: pytest.LogCaptureFixture) -> None:
+    now = [1000.0]
+    excess = Excess(lambda: now[0])
+    guests = [Vnic("h", number, f"p{number}") for number in range(MOST + 50)]
+    with caplog.at_level(logging.WARNING):
+        for _ in range(5):
+            for guest in guests:
+                excess.note("DHCP", guest)
+        assert len(caplog.records) == MOST
+        now[0] += FORGET_SECONDS + 1
+        excess.note("DHCP", guests[0])
+        assert len(caplog.records) == MOST + 1
+
+
 def test_the_operator_is_told_once_of_each_guest(caplog: pytest.LogCaptureFixture) -> None:
     now = [1000.0]
     excess = Excess(lambda: now[0])
