@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from controller.model.subnet import DEFAULT_LEASE_SECONDS
-from topology.network_dnsmasq import read_dnsmasq
+from topology.network_dnsmasq import read_dnsmasq, refuse_boots
 from topology.network_findings import Findings
 from topology.xml_reader import shown
 
@@ -45,8 +45,8 @@ def read_dhcp(found: Findings, root: Element) -> Iterator[tuple[str, Any]]:
     ranges, ranges6 = ([each for each in ends if (":" in each[0]) == is_ipv6] for is_ipv6 in (False, True))
     hosts = [_host(found, one) for each in sections for one in each.findall("host")]
     dhcp: dict[str, Any] = {"range": ranges, "range6": ranges6, "hosts": hosts, **more}
-    if (boot := _boot(found, sections)) is not None:
-        dhcp["boot"] = boot
+    if (boot := _boot(found, sections)) is not None and dhcp.setdefault("boot", boot) != boot:
+        refuse_boots(found)
     if (lease := _lease(found, sections)) is not None:
         dhcp["lease"] = lease
     if domain is not None:
@@ -88,10 +88,10 @@ def _seconds(found: Findings, lease: Element | None) -> int:
 
 
 def _boot(found: Findings, sections: list[Element]) -> dict[str, str] | None:
-    """What guests boot from: the same for all, as a network has one DHCP server."""
+    """What guests boot from."""
     said = [dict(boot.items()) for each in sections for boot in each.findall("bootp")]
     if any(each != said[0] for each in said):
-        found.refuse("ip/dhcp/bootp", "several that differ: a network has one", "keep one of them")
+        refuse_boots(found)
     boot = said[0] if said else None
     if boot is not None and "server" not in boot and "://" not in boot.get("file", ""):
         found.refuse("ip/dhcp/bootp", f"{shown(boot.get('file', ''))!r}: no files are served here, so no host is its "

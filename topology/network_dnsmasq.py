@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element, SubElement
 
@@ -13,7 +13,7 @@ from topology.network_rules import DNSMASQ
 from topology.xml_reader import shown
 
 _WHERE = "dnsmasq:options/dnsmasq:option@value"
-_OPTION, _BOOT = "dhcp-option", "dhcp-boot"
+_OPTION, _FORCED, _BOOT = "dhcp-option", "dhcp-option-force", "dhcp-boot"
 _ROUTER, _DNS, _ROUTES = {"3", "router"}, {"6", "dns-server"}, {"121", "249", "classless-static-route"}
 _DNS6 = {"option6:dns-server", "option6:23"}
 _TAGGED = ("tag:", "set:", "encap:", "vi-encap:", "vendor:", "lo:")
@@ -42,7 +42,7 @@ def read_dnsmasq(found: Findings, root: Element) -> dict[str, Any]:
     for option in root.findall(f"{{{DNSMASQ}}}options/{{{DNSMASQ}}}option"):
         value = option.get("value", "")
         name, _, rest = value.partition("=")
-        if name in {_OPTION, f"{_OPTION}-force"}:
+        if name in {_OPTION, _FORCED}:
             _read_option(found, fields, value, [each.strip() for each in rest.split(",")])
         elif name == _BOOT:
             _read_boot(found, fields, value, rest.split(","))
@@ -74,12 +74,15 @@ def _said(dhcp: Dhcp) -> Iterator[tuple[str, ...]]:
     if dhcp.routes:
         yield "121", *(word for route in dhcp.routes for word in (route.to, route.via))
     for name, values in dhcp.options.items():
-        yield f"option:{name}" if name in OPTIONS else name, *values
+        if _otherwise(values) is None:
+            yield f"option:{name}" if name in OPTIONS else name, *values
 
 
 def _read_option(found: Findings, fields: dict[str, Any], value: str, words: list[str]) -> None:
     name, values = words[0].removeprefix("option:"), words[1:]
-    if words[0].startswith(_TAGGED):
+    if (otherwise := _otherwise(values)) is not None:
+        found.refuse(_WHERE, f"{shown(value)!r}: {otherwise[0]}", otherwise[1])
+    elif words[0].startswith(_TAGGED):
         found.refuse(_WHERE, f"{shown(value)!r}: guests of one network are told the same",
                      "leave it out, or make a network of its own for them")  # fmt: skip
     elif words[0] in _DNS6 and values:
@@ -112,6 +115,17 @@ def _read_other(found: Findings, fields: dict[str, Any], value: str, name: str, 
         found.refuse(_WHERE, f"{shown(value)!r}: {shown(what, 200)}", shown(remedy, 600))
     else:
         fields.setdefault("options", {})[known] = values
+        if value.startswith(_FORCED):
+            found.warn(_WHERE, f"{shown(value)!r}: guests are told what they ask for, by force or not")
+
+
+def _otherwise(values: Sequence[str]) -> tuple[str, str] | None:
+    """What dnsmasq would not tell as it stands there (dnsmasq(8), --dhcp-option, --conf-file), and what to do."""
+    if "0.0.0.0" in values:  # noqa: S104
+        return "0.0.0.0 is the machine that dnsmasq runs on", "write the gateway's address, or the server's"
+    if any(mark in value for value in values for mark in '"\\'):
+        return "quotes and backslashes are marks of dnsmasq's files, and not told", "write it without them"
+    return None
 
 
 def _read_boot(found: Findings, fields: dict[str, Any], value: str, words: list[str]) -> None:
@@ -119,4 +133,13 @@ def _read_boot(found: Findings, fields: dict[str, Any], value: str, words: list[
     if words[0].startswith(_TAGGED):
         found.refuse(_WHERE, f"{shown(value)!r}: guests of one network are told the same", "leave tags out")
     else:
-        fields["boot"] = {"file": words[0], **({"server": words[2]} if len(words) > 2 else {})}
+        boot = {"file": words[0], **({"server": words[2]} if len(words) > 2 else {})}
+        if fields.setdefault("boot", boot) != boot:
+            refuse_boots(found)
+        if len(words) > 1 and words[1]:
+            found.warn(_WHERE, f"{shown(words[1])!r}: the server is told by its address alone")
+
+
+def refuse_boots(found: Findings) -> None:
+    """Guests boot all from the same, as a network has one DHCP server."""
+    found.refuse("ip/dhcp/bootp", "several that differ: a network has one", "keep one of them")

@@ -138,7 +138,11 @@ def refusals(xml: str, physical_network: str | None = None) -> dict[str, str]:
 
 
 def warned(xml: str) -> dict[str, str]:
-    return {warning.where: warning.what for warning in define(xml).warnings}
+    """What is ignored at each place, with its reasons."""
+    found: dict[str, str] = {}
+    for warning in define(xml).warnings:
+        found[warning.where] = "\n".join(filter(None, (found.get(warning.where), warning.what)))
+    return found
 
 
 def test_the_network_that_libvirt_brings_along() -> None:
@@ -243,6 +247,8 @@ def test_a_subnet_without_a_size_has_that_which_libvirt_takes(inside: str, subne
 
 DUID = "00:03:00:01:52:54:00:00:00:05"
 DHCP = "<ip address='10.1.0.1' prefix='24'><dhcp>{}</dhcp></ip>"
+BOOTS = "<x:options xmlns:x='http://libvirt.org/schemas/network/dnsmasq/1.0'>{}</x:options>"
+BOOT = "<x:option value='dhcp-boot={},,10.1.0.9'/>"
 RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
 
 
@@ -282,6 +288,9 @@ RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
         (DHCP.format("<bootp file='a'/>"), "network/ip/dhcp/bootp", "no files are served here"),
         (DHCP.format("<bootp file='a' server='10.1.0.9'/>") + DHCP.format("<bootp file='b' server='10.1.0.9'/>"),
          "network/ip/dhcp/bootp", "several that differ"),
+        (DHCP.format("<bootp file='a' server='10.1.0.9'/>") + BOOTS.format(BOOT.format("b")),
+         "network/ip/dhcp/bootp", "several that differ"),
+        (DHCP.format(RANGE.format("")) + BOOTS.format(BOOT.format("a") + BOOT.format("b")), "network/ip/dhcp/bootp", "several that differ"),
         (DHCP.format("<bootp file='a' server='boot.example'/>"), "network: Network blue: dhcp.boot.server",
          "'boot.example' is no IP address"),
         (DHCP.format("<host name='a' ip='10.1.0.9'/>"), "network/ip/dhcp/host", "a reservation is of a MAC"),
@@ -317,6 +326,9 @@ def test_what_makes_no_sense_here_is_refused_where_it_stands(inside: str, where:
         ("dhcp-option=224,7", "may be of 1, 2 or 4 bytes", "write 7b, 7s or 7i"),
         ("dhcp-option=121,10.50.0.0/16", "without the address that leads there", "write dhcp-option=121,"),
         ("dhcp-option=", "no option of DHCPv4", "a name of dnsmasq's"),
+        ("dhcp-option=42,0.0.0.0", "0.0.0.0 is the machine that dnsmasq runs on", "the gateway's address"),
+        ("dhcp-option=6,0.0.0.0", "0.0.0.0 is the machine that dnsmasq runs on", "the gateway's address"),
+        ('dhcp-option=252,"\\n"', "quotes and backslashes", "without them"),
     ],
 )
 def test_an_option_of_dnsmasq_that_is_not_understood(option: str, what: str, remedy: str) -> None:
@@ -340,11 +352,16 @@ def test_what_dnsmasq_would_tell_guests_is_told() -> None:
         "224": ["01:0a"],
     }
     assert warned(TOLD) == {
-        "network/dnsmasq:options/dnsmasq:option@value": "'dhcp-authoritative': it is so anyhow; ignored"
-    }
+        "network/dnsmasq:options/dnsmasq:option@value":
+            "'dhcp-option-force=119,lab.example,example.org': guests are told what they ask for, by force or not; ignored\n"
+            "'dhcp-authoritative': it is so anyhow; ignored"
+    }  # fmt: skip
     booted = TOLD.replace("dhcp-authoritative", "dhcp-boot=undionly.kpxe,,10.20.0.4").replace("<bootp", "<!--bootp")
     booted = booted.replace("server='10.20.0.9'/>", "-->")
     assert spec_of(booted)["dhcp"]["boot"] == {"file": "undionly.kpxe", "server": "10.20.0.4"}
+    named = booted.replace("kpxe,,", "kpxe,boothost,")
+    assert spec_of(named)["dhcp"]["boot"] == {"file": "undionly.kpxe", "server": "10.20.0.4"}
+    assert "'boothost'" in warned(named)["network/dnsmasq:options/dnsmasq:option@value"]
 
 
 @pytest.mark.parametrize(
@@ -464,7 +481,8 @@ def options(draw: st.DrawFn, subnets: list[str]) -> dict[str, Any]:
     files = [None, {"file": "pxelinux.0", "server": "10.250.0.1"}, {"file": "http://boot.example/<&>"}]
     found = {
         "boot": draw(st.sampled_from(files)),
-        "options": draw(st.sampled_from([{}, {"ntp-server": "10.0.0.3", 224: "01:ff", 66: " a, <&> b"}])),
+        "options": draw(st.sampled_from([{}, {"ntp-server": "10.0.0.3", 224: "01:ff", 66: " a, <&> b"},
+                                         {"ntp-server": "0.0.0.0", 66: 'a "\\" b', 17: "nfs"}])),
         "router": draw(st.sampled_from([None, [], [near]])) if near is not None else None,
         "routes": draw(st.sampled_from([[], [{"to": "10.50.0.0/16", "via": near}]])) if near is not None else [],
     }
