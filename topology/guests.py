@@ -180,6 +180,8 @@ class Guests:
         taken, waiting = taken_in(wanted.networks, wanted.registered.values()), {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)
+            if not claims and (before is None or not before.learned):
+                continue
             registered = wanted.registered.get(name)
             if registered is not None and registered.addresses:
                 continue
@@ -194,6 +196,8 @@ class Guests:
     def _plugged(self, seen: list[Sighting]) -> list[Sighting]:
         """Without the hosts whose libvirt says that it runs the guest while it is plugged in on another: one that a
         guest only begins to move to, or whose ``libvirt`` leads to the other's libvirtd."""
+        if len(seen) == 1:
+            return seen
         hosts = {s.host for s in seen if s.status.ofport is not None and self.hosts[s.host].alive}
         return [s for s in seen if s.host in hosts or s.status.ofport is not None] if hosts else seen
 

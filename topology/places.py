@@ -210,12 +210,14 @@ def _incoming(status: PortStatus, one: Sighting) -> Incoming | None:
     return Incoming(host=one.host, tap=there.tap, ofport=there.ofport, iface_id=there.iface_id)
 
 
-def _one_a_host(seen: Iterable[Sighting], before: PortStatus | None) -> list[Sighting]:
+def _one_a_host(seen: Sequence[Sighting], before: PortStatus | None) -> list[Sighting]:
     """On a host that shows a vNIC twice, one of the two is what somebody left behind, or a fraud.
 
     Only one can be right: the one that alone could be switched, or that was switched before. The other is kept out (it
     has no flows) and named; when there is no telling, both are.
     """
+    if len(seen) == 1:
+        return [*seen]
     by_host: dict[str, list[Sighting]] = defaultdict(list)
     for sighting in seen:
         by_host[sighting.host].append(sighting)

@@ -117,6 +117,9 @@ class PortGroup(Spec):
         return frozenset({self.vlan if self.vlan is not None else network_vlan})
 
 
+_PLAIN = PortGroup()
+
+
 class NetworkSpec(Spec):
     """What the operator says of a network. Modes are libvirt's words (formatnetwork, ``<forward mode>``)."""
 
@@ -265,7 +268,7 @@ class NetworkSpec(Spec):
     def portgroup(self, name: str) -> PortGroup | None:
         """The portgroup of that name; ``default`` always exists."""
         group = self.portgroups.get(name)
-        return PortGroup() if group is None and name == DEFAULT_PORTGROUP else group
+        return _PLAIN if group is None and name == DEFAULT_PORTGROUP else group
 
     def portgroup_names(self) -> tuple[str, ...]:
         """All portgroups, ``default`` first."""
