@@ -15,7 +15,7 @@ from controller.model.subnet import Boot
 from controller.services import dhcp_message as message
 from controller.services.datagrams import Datagram
 from controller.services.dhcp_message import CLIENT_PORT, NOBODY, SERVER_PORT, Kind, Option, Reply, Request
-from controller.services.pool import Book, Pool, choose, declined, since, still_new
+from controller.services.pool import Book, Pool, called, choose, declined, since, still_new
 
 _NOT_YOURS = b"not an address for this client"
 _EVERYWHERE = IPv4Network("0.0.0.0/0")
@@ -110,7 +110,7 @@ def _grant(server: Server, book: Book, request: Request, port: str, now: float) 
     if server.gateway_of(address) is None or address != choose(server.pool, book, request.chaddr, address, now):
         return Answer(_reply(server, request, Kind.NAK, NOBODY))
     book.offers.put(address, request.chaddr, port, now)  # until its lease is in the store
-    name = server.names.get(request.chaddr, request.host_name)
+    name = server.names.get(request.chaddr) or called(book, address, request.chaddr, request.host_name, now)
     lease = Lease(
         network=server.network, ip=address, mac=request.chaddr, port=port, name=name,
         since=since(book, address, request.chaddr, name, now), expires=int(now) + server.lease_seconds,

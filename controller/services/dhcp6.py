@@ -15,7 +15,7 @@ from controller.model.subnet import DhcpHost, link_local
 from controller.services import dhcp6_message as message
 from controller.services.datagrams6 import Datagram6
 from controller.services.dhcp6_message import CLIENT_PORT, SERVER_PORT, Kind, Option, Request, Status
-from controller.services.pool import Book, Pool, choose, declined, since, still_new
+from controller.services.pool import Book, Pool, called, choose, declined, since, still_new
 
 _Options = list[tuple[int, bytes]]
 
@@ -122,7 +122,7 @@ def _grant(server: Server6, book: Book, asked: Asked, now: float) -> Answer6:
     lease = None
     if address is not None:
         book.offers.put(address, asked.mac, asked.port, now)  # until its lease is in the store
-        name = server.name or request.name
+        name = server.name or called(book, address, asked.mac, request.name, now)
         lease = Lease(
             network=server.network, ip=address, mac=asked.mac, port=asked.port, name=name,
             since=since(book, address, asked.mac, name, now), expires=int(now) + server.lease_seconds,

@@ -114,6 +114,12 @@ def choose(pool: Pool, book: Book, mac: str, wanted: str | None, now: float) -> 
     return free
 
 
+def called(book: Book, address: str, mac: str, said: str, now: float) -> str:
+    """What the client calls itself; its firmware, which does not say, leaves it the name that its system has."""
+    had = book.leases.get(address)
+    return had.name if had is not None and not said and had.mac == mac and had.expires > now else said
+
+
 def since(book: Book, address: str, mac: str, name: str, now: float) -> int:
     """When the client got the address under this name: now, unless it has it so."""
     had = book.leases.get(address)

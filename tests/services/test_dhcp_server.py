@@ -113,6 +113,20 @@ def test_a_lease_says_since_when_its_client_has_the_name() -> None:
     assert since("two") == talk.now
 
 
+def test_firmware_that_has_no_name_leaves_its_guest_the_name() -> None:
+    talk = Talk(server())
+    address = talk.gets(A)
+    talk.say(ask(Kind.REQUEST, A, ciaddr=address, host_name="web1"))
+    talk.now += 100
+    assert talk.say(ask(Kind.REQUEST, A, requested=address)).lease is None  # nothing to write, however often it boots
+    talk.now += 1700
+    talk.say(ask(Kind.REQUEST, A, requested=address))
+    assert (talk.leases[address].name, talk.leases[address].since) == ("web1", 1000)  # nobody could take it meanwhile
+    talk.now += 3601
+    talk.say(ask(Kind.REQUEST, A, requested=address))
+    assert talk.leases[address].name == ""
+
+
 def test_an_isolated_network_has_no_way_out() -> None:
     told = Talk(replace(server(), router=False)).told(ask(Kind.DISCOVER))
     assert told is not None
