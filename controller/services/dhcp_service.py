@@ -36,6 +36,7 @@ from controller.store.store import Store
 log = logging.getLogger(__name__)
 
 _KEPT_SECONDS = 7 * 86400  # for so long its client gets the same address again, unless another needed it
+_MOST_KEPT = 256  # of one vNIC: past that, those that ended are kept in mind no longer
 _MOST_WAITING = 4096
 _RATE, _BURST = 1000.0, 2000.0  # questions a second, and at once, of the whole fleet
 _WRITE_RATE, _WRITE_BURST = 500.0, 1000.0  # leases that are written, of the whole fleet
@@ -137,12 +138,15 @@ class DhcpService:
         return vnic is not None and (vnic.state, vnic.network, vnic.mac) == ("active", lease.network, lease.mac)
 
     def forgotten(self, now: float) -> list[Write]:
-        """What is to be written so that leases that ended long ago, or whose network is gone, are no more."""
+        """What is to be written so that leases that ended long ago, or whose network is gone, are no more; nor those
+        that ended of a vNIC with ever new clients behind it."""
         return [
             Remove(LEASES, lease.row, self._generation(lease.row))
             for network, leases in self._desired.leases.items()
             for lease in leases.values()
-            if lease.expires + _KEPT_SECONDS < now or network not in self._store.rows("Network")
+            if lease.expires + _KEPT_SECONDS < now
+            or network not in self._store.rows("Network")
+            or (len(leases.of_port(lease.port)) > _MOST_KEPT and not lasts(lease, self._began, now))
         ]
 
     def _answer(self, asker: Asker, spec: NetworkSpec, dhcp: Dhcp, frame: bytes) -> Answer:

@@ -325,6 +325,19 @@ def test_leases_outlive_a_network_whose_row_cannot_be_read() -> None:
     assert len(world.service.forgotten(time.time())) == 1
 
 
+def test_who_was_behind_a_vnic_with_ever_new_clients_is_forgotten_soon() -> None:
+    world = World("open")
+    now = time.time()
+    for number in range(600):
+        ended = now - 3600 if number < 590 else now + 3600
+        mac = f"52:54:00:00:{number >> 8:02x}:{number & 255:02x}"
+        world.lease(f"10.0.{number >> 8}.{number & 255}", mac, "p1", ended)
+    world.lease("10.0.9.9", "52:54:00:00:00:02", "p2", now - 3600)
+    forgotten = {write.name for write in world.service.forgotten(now)}
+    assert len(forgotten) == 590
+    assert forgotten.isdisjoint({"web/10.0.2.78", "web/10.0.9.9"})
+
+
 def test_a_lease_that_ended_while_nobody_could_be_asked_still_counts_for_a_while() -> None:
     lease = Lease(network="web", ip="10.0.0.20", mac=OWN, expires=1000)
 

@@ -290,7 +290,8 @@ RANGE = "<range start='10.1.0.10' end='10.1.0.20'>{}</range>"
          "network/ip/dhcp/bootp", "several that differ"),
         (DHCP.format("<bootp file='a' server='10.1.0.9'/>") + BOOTS.format(BOOT.format("b")),
          "network/ip/dhcp/bootp", "several that differ"),
-        (DHCP.format(RANGE.format("")) + BOOTS.format(BOOT.format("a") + BOOT.format("b")), "network/ip/dhcp/bootp", "several that differ"),
+        (DHCP.format(RANGE.format("")) + BOOTS.format(BOOT.format("a") + BOOT.format("b")),
+         "network/ip/dhcp/bootp", "several that differ"),
         (DHCP.format("<bootp file='a' server='boot.example'/>"), "network: Network blue: dhcp.boot.server",
          "'boot.example' is no IP address"),
         (DHCP.format("<host name='a' ip='10.1.0.9'/>"), "network/ip/dhcp/host", "a reservation is of a MAC"),
@@ -353,7 +354,8 @@ def test_what_dnsmasq_would_tell_guests_is_told() -> None:
     }
     assert warned(TOLD) == {
         "network/dnsmasq:options/dnsmasq:option@value":
-            "'dhcp-option-force=119,lab.example,example.org': guests are told what they ask for, by force or not; ignored\n"
+            "'dhcp-option-force=119,lab.example,example.org': guests are told what they ask for, by force or not; "
+            "ignored\n"
             "'dhcp-authoritative': it is so anyhow; ignored"
     }  # fmt: skip
     booted = TOLD.replace("dhcp-authoritative", "dhcp-boot=undionly.kpxe,,10.20.0.4").replace("<bootp", "<!--bootp")
@@ -479,10 +481,11 @@ def options(draw: st.DrawFn, subnets: list[str]) -> dict[str, Any]:
     """What guests are told beside an address."""
     near = next((subnet.rpartition(".")[0] + ".77" for subnet in subnets if "." in subnet), None)
     files = [None, {"file": "pxelinux.0", "server": "10.250.0.1"}, {"file": "http://boot.example/<&>"}]
+    plain = {"ntp-server": "10.0.0.3", 224: "01:ff", 66: " a, <&> b"}
+    said = [{}, plain, {"ntp-server": "0.0.0.0", 66: 'a "\\" b', 17: "nfs"}]
     found = {
         "boot": draw(st.sampled_from(files)),
-        "options": draw(st.sampled_from([{}, {"ntp-server": "10.0.0.3", 224: "01:ff", 66: " a, <&> b"},
-                                         {"ntp-server": "0.0.0.0", 66: 'a "\\" b', 17: "nfs"}])),
+        "options": draw(st.sampled_from(said)),
         "router": draw(st.sampled_from([None, [], [near]])) if near is not None else None,
         "routes": draw(st.sampled_from([[], [{"to": "10.50.0.0/16", "via": near}]])) if near is not None else [],
     }
