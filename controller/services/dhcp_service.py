@@ -209,22 +209,26 @@ class DhcpService:
                 except Exception:
                     log.exception("DHCP: %d clients are not answered; they ask again", len(waiting))
 
-    async def _write(self, waiting: Mapping[Hashable, _Waiting]) -> None:
+    async def _write(self, waiting: Mapping[Hashable, _Waiting]) -> bool:
+        """Whether the store could be asked."""
         if not waiting:
-            return
+            return True
         try:
             await self._store.commit([_as_write(str(row), each) for row, each in waiting.items()])
         except Conflict:
             if len(waiting) > 1:  # one of them, and the others shall not suffer for it
                 for row, each in waiting.items():
-                    await self._write({row: each})
-                return
+                    if not await self._write({row: each}):
+                        return False  # what the others were to be told is soon too old
+                return True
             log.info("DHCP: somebody else was given %s at this moment", *waiting)
         except FleetError as error:
             log.warning("DHCP: %d leases wait for the store; their clients ask again: %s", len(waiting), error)
+            return False
         else:
             for each in waiting.values():
                 self._reply(each.asker, each.answer.reply)
+        return True
 
     def _generation(self, row: str) -> int:
         found = self._store.rows(LEASES).get(row)

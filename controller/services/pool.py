@@ -13,7 +13,7 @@ from controller.model.lease import Lease
 from controller.services.offers import Offers
 
 DECLINED_SECONDS = 600
-_MOST_DECLINED = 4  # addresses at a time that one client can make unusable
+_MOST_DECLINED = 4  # addresses at a time that one vNIC can make unusable
 GRACE_SECONDS = 120  # for so long after its end a lease still counts
 _EXHAUSTED_SECONDS = 1.0  # for so long nobody looks for a free address where there was none
 
@@ -138,9 +138,9 @@ def still_new(book: Book, lease: Lease, now: float) -> int | None:
 
 
 def declined(book: Book, lease: Lease, port: str, now: float) -> Lease | None:
-    """The lease when its client found somebody else at its address: nobody gets it for a while. None for a client that
-    does that too often."""
-    before = sum(each.state == "declined" and each.expires > now for each in book.all_of(lease.mac))
+    """The lease when its client found somebody else at its address: nobody gets it for a while. None where those behind
+    the Port do that too often."""
+    before = sum(each.state == "declined" and each.expires > now for each in book.leases.of_port(port).values())
     if before >= _MOST_DECLINED:
         return None
     book.give_up(lease)

@@ -12,6 +12,7 @@ from typing import Any
 from os_ken.lib.packet import dhcp
 
 from controller.desired import Desired
+from controller.errors import Conflict, StoreError
 from controller.leases import Leases
 from controller.model.lease import Lease
 from controller.model.port import PortStatus
@@ -292,6 +293,45 @@ def test_what_was_decided_before_somebody_else_was_given_the_address_is_not_writ
         work.cancel()
 
     asyncio.run(main())
+
+
+def test_a_store_that_goes_away_is_not_waited_for_by_each_client() -> None:
+    async def main() -> None:
+        world = World()
+        world.store.gate.set()
+        for number in range(20):
+            world.plug(f"q{number}", f"52:54:00:00:03:{number:02x}", 100 + number, "default")
+        commit, failures = world.store.commit, [Conflict("is another's", where="row"), StoreError("away", where="store")]
+
+        async def failing(writes: Sequence[Write]) -> None:
+            await commit(writes)
+            if failures:
+                raise failures.pop(0)
+
+        world.store.commit = failing  # type: ignore[method-assign]
+        work = asyncio.create_task(world.service.run())
+        for number in range(20):
+            world.say(Kind.REQUEST, f"52:54:00:00:03:{number:02x}", 100 + number, address=f"10.0.0.{20 + number}")
+        await world.written()
+        assert ([len(each) for each in world.store.asked], world.sent) == ([20, 1], [])  # they ask again
+        world.say(Kind.REQUEST, address="10.0.0.99")
+        await world.written()
+        assert len(world.sent) == 1
+        work.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_vnic_makes_few_addresses_unusable_however_many_are_behind_it() -> None:
+    world = World("open")
+    for number in range(20):
+        mac, address = f"52:54:00:00:03:{number:02x}", f"10.0.0.{20 + number}"
+        world.lease(address, mac, "p1")
+        world.say(Kind.DECLINE, mac, address=address)
+        for row, lease in world.pending.items():
+            world.desired.leases["web"][row.partition("/")[2]] = lease
+        world.service._turns.take(9)
+    assert sum(lease.state == "declined" for lease in world.desired.leases["web"].values()) == 4
 
 
 def test_who_asks_again_before_it_is_written_holds_nobody_up() -> None:
