@@ -6,16 +6,19 @@ Packets of guests come here: they are bounded for each vNIC, and read by ``topol
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
 from controller.desired import Desired
 from controller.errors import OpenFlowError
 from controller.fabric import Fabric
+from controller.leases import Leases
 from controller.model.guard import kind_of
 from controller.model.network import nobodys_addresses
 from controller.openflow.decode import PacketIn
 from controller.openflow.sparse import Sparse
+from controller.services.pool import lasts
 from controller.views import PortView
 from topology.claims import read_claim
 from topology.guests import Guests
@@ -33,6 +36,7 @@ class Claims:
     ) -> None:
         self._desired, self._fabric, self._guests = desired, fabric, guests
         self._judge, self._clock = judge, clock
+        self._began = time.time()
         self._second, self._frames = 0, Counter[str]()  # how many each vNIC has sent in this second
         self._say = Sparse(log)
 
@@ -76,6 +80,9 @@ class Claims:
         network = self._desired.networks.get(port.network)
         if network is None or address in nobodys_addresses(port.network, network):
             return "reserved, or the gateway's"
+        lease = self._desired.leases.get(port.network, Leases()).get(address)
+        if lease is not None and lease.mac != port.mac and lasts(lease, self._began, time.time()):
+            return f"leased to {lease.mac}"  # which may be behind a vNIC, and in no Port
         for registration in self._fabric.registrations_of(port.network):
             if address in registration.addresses:
                 return f"registered to {registration.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from ovsdb_servers import run, until
 from played_switch import PlayedSwitch
 
 from controller import claims
+from controller.desired import LEASES
+from controller.model.lease import Lease
 from controller.openflow.decode import PacketIn
 from controller.ovsdb.host import HookRow, VnicRow
+from controller.store.rows import Put
 
 OURS = 0xF5 << 56
 FLEET = """\
@@ -66,6 +70,9 @@ def test_the_first_to_claim_an_address_has_it_and_nobody_gets_what_is_anothers(t
             switches = await started(fleet)
             one, other = MACS["kvm1"], MACS["kvm2"]
             hear(switches["kvm1"], announces(one, "10.0.0.254"), announces(one, "10.0.0.99"))  # reserved, registered
+            behind = Lease(network="web", ip="10.0.0.77", mac="52:54:00:00:00:77", expires=int(time.time() + 3600))
+            await fleet.store.commit([Put(LEASES, behind.row, behind.model_dump(mode="json"))])
+            hear(switches["kvm1"], announces(one, "10.0.0.77"))  # leased to one who is behind another
             hear(switches["kvm1"], announces(other, "10.0.0.1"), announces(one, "10.0.0.1", ofport=6))  # not its own
             hear(switches["kvm1"], announces(one, "10.0.0.1"))
             hear(switches["kvm2"], announces(other, "10.0.0.1"), announces(other, "10.0.0.2"))
