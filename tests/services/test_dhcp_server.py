@@ -285,6 +285,35 @@ def test_what_is_given_back_is_free_and_only_its_client_gives_it_back() -> None:
     assert talk.gets(B) == "10.0.0.10"
 
 
+def test_who_gives_back_again_and_again_has_nobody_look_for_addresses_each_time() -> None:
+    talk = Talk(server(("10.0.0.10", "10.0.0.10")))
+    talk.gets(A)
+    assert talk.told(ask(Kind.DISCOVER, B)) is None
+    looked = talk.book.exhausted
+    assert looked > talk.now
+    for _ in range(2):  # its row is still there: the store was not told
+        answer(talk.server, talk.book, ask(Kind.RELEASE, A, ciaddr="10.0.0.10"), "p", talk.now)
+        assert talk.told(ask(Kind.DISCOVER, B)) is None
+    talk.book.exhausted = looked
+    answer(talk.server, talk.book, ask(Kind.RELEASE, A, ciaddr="10.0.0.10"), "p", talk.now)
+    assert talk.book.exhausted == looked
+
+
+def test_the_larger_a_range_the_less_often_all_of_it_is_looked_at() -> None:
+    for last, seconds in (("10.0.0.99", 1), ("10.0.255.254", 13)):
+        talk = Talk(server(("10.0.0.2", last)))
+        talk.server = replace(talk.server, pool=replace(talk.server.pool, kept=Everything()))
+        talk.told(ask(Kind.DISCOVER, A))
+        assert talk.now + seconds <= talk.book.exhausted < talk.now + 2 * seconds
+
+
+class Everything:
+    """All addresses are kept for somebody."""
+
+    def __contains__(self, address: object) -> bool:
+        return True
+
+
 def test_an_address_that_somebody_has_already_is_not_given_for_a_while() -> None:
     talk = Talk(server(("10.0.0.10", "10.0.0.15")))
     seen = set()
