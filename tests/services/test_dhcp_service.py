@@ -301,7 +301,10 @@ def test_a_store_that_goes_away_is_not_waited_for_by_each_client() -> None:
         world.store.gate.set()
         for number in range(20):
             world.plug(f"q{number}", f"52:54:00:00:03:{number:02x}", 100 + number, "default")
-        commit, failures = world.store.commit, [Conflict("is another's", where="row"), StoreError("away", where="store")]
+        commit, failures = (
+            world.store.commit,
+            [Conflict("is another's", where="row"), StoreError("away", where="store")],
+        )
 
         async def failing(writes: Sequence[Write]) -> None:
             await commit(writes)
