@@ -93,7 +93,7 @@ def _read_option(found: Findings, fields: dict[str, Any], value: str, words: lis
     elif name in _DNS and values:
         fields["dns"] = [*fields.get("dns", ()), *values]
     elif name in _ROUTER:
-        fields["router"] = [each for each in values if each]
+        _once(found, fields, "router", [each for each in values if each], value)
     elif name in _ROUTES and values:
         if len(values) % 2:
             found.refuse(_WHERE, f"{shown(value)!r}: a subnet without the address that leads there",
@@ -114,9 +114,14 @@ def _read_other(found: Findings, fields: dict[str, Any], value: str, name: str, 
         what, _, remedy = str(error).rpartition("; ")
         found.refuse(_WHERE, f"{shown(value)!r}: {shown(what, 200)}", shown(remedy, 600))
     else:
-        fields.setdefault("options", {})[known] = values
+        _once(found, fields.setdefault("options", {}), known, values, value)
         if value.startswith(_FORCED):
             found.warn(_WHERE, f"{shown(value)!r}: guests are told what they ask for, by force or not")
+
+
+def _once(found: Findings, fields: dict[str, Any], name: str, values: list[str], said: str) -> None:
+    if fields.setdefault(name, values) != values:
+        found.refuse(_WHERE, f"{shown(said)!r}: the option is there twice, with other values", "keep one of them")
 
 
 def _otherwise(values: Sequence[str]) -> tuple[str, str] | None:

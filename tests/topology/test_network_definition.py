@@ -341,6 +341,14 @@ def test_an_option_of_dnsmasq_that_is_not_understood(option: str, what: str, rem
     assert remedy in problem.remedy
 
 
+@pytest.mark.parametrize("option", ["option:ntp-server,10.20.0.4", "42,10.20.0.4", "3,10.20.0.4"])
+def test_an_option_that_is_there_twice_is_not_half_forgotten(option: str) -> None:
+    again = f"<dnsmasq:option value='dhcp-option={option}'/></dnsmasq:options>"
+    (what,) = refusals(TOLD.replace("</dnsmasq:options>", again)).values()
+    assert option in what
+    assert "twice" in what
+
+
 def test_what_dnsmasq_would_tell_guests_is_told() -> None:
     told = spec_of(TOLD)["dhcp"]
     assert told["boot"] == {"file": "pxelinux.0", "server": "10.20.0.9"}
