@@ -19,6 +19,7 @@ class Turns(Generic[W, T]):
         self._whose: dict[Hashable, W] = {}  # by key
         self._new: dict[W, dict[Hashable, T]] = {}  # by whose they are: in the order of their turns
         self._old: dict[W, dict[Hashable, T]] = {}  # nothing of those who went first a moment ago
+        self._peak = 0  # nobody has more waiting; while many flood, few need be looked for who has most
 
     def __len__(self) -> int:
         return len(self._whose)
@@ -41,14 +42,18 @@ class Turns(Generic[W, T]):
             return whose
         dropped = None
         if len(self) >= self._most:
+            if has + 1 >= self._peak:
+                return whose
             dropped = self._longest()
-            if has + 1 >= len(self._things(dropped)):
+            self._peak = len(self._things(dropped))
+            if has + 1 >= self._peak:
                 return whose
             self._drop_last(dropped)
         if mine is None:
             mine = self._new.setdefault(whose, {})
         mine[key] = thing
         self._whose[key] = whose
+        self._peak = max(self._peak, len(mine))
         return dropped
 
     def take(self, most: int) -> dict[Hashable, T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections import Counter
 
 import pytest
@@ -48,6 +49,29 @@ def test_where_there_is_no_room_those_lose_who_have_most_waiting() -> None:
     assert turns.put("a", 99, 99) == "a"
     assert len(turns) == 10
     assert Counter(map(str, turns.take(99).values())) == Counter(map(str, [*range(4), *range(2), *range(4)]))
+
+
+def test_to_drop_costs_the_same_however_many_flood() -> None:
+    def calls(flooders: int) -> int:
+        """Calls that Python makes for one thing of each who floods, where there is no room."""
+        turns: Turns[int, int] = Turns(4 * flooders, 32)
+        for number in range(4 * flooders):
+            turns.put(number % flooders, number, number)
+        counted = 0
+
+        def count(frame: object, event: str, arg: object) -> None:
+            nonlocal counted
+            counted += event == "call"
+
+        sys.setprofile(count)
+        try:
+            for whose in range(flooders):
+                turns.put(whose, ("more", whose), 0)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert calls(400) < 2 * 40 * calls(10)
 
 
 def test_what_is_asked_again_takes_no_place_more() -> None:
