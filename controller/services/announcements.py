@@ -79,7 +79,8 @@ class Announcements:
                 log.exception("announcements: this round failed; the next one comes")
             await asyncio.sleep(_PAUSE)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), SECONDS)
+                async with asyncio.timeout(SECONDS):  # wait_for of Python 3.11 may lose the word to end
+                    await self._wake.wait()
 
     def tell(self, now: float) -> None:
         """One round; ``now`` is the loop's time."""

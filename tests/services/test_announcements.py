@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from fleets import FleetRows
 
 from apps import APPS
 from controller.engine import Engine
 from controller.pipeline.pipeline import Pipeline
 from controller.pipeline.tables import FORWARD
+from controller.services import announcements
 from controller.services.announcements import TIMES, Announcements
 
 PIPELINE = Pipeline(APPS)
@@ -71,3 +75,20 @@ def test_a_host_that_cannot_be_told_is_told_later() -> None:
     assert world.rounds(0) == []
     world.up = True
     assert world.rounds(20) == ["kvm1"] * TIMES
+
+
+def test_it_ends_when_a_row_changes_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        world = World()
+        work = asyncio.create_task(world.announcements.run())
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        world.announcements.look()
+        await asyncio.sleep(0)
+        work.cancel()
+        done, _ = await asyncio.wait([work], timeout=5.0)
+        assert done
+
+    monkeypatch.setattr(announcements, "_PAUSE", 0.0)
+    monkeypatch.setattr(announcements, "SECONDS", 60.0)
+    asyncio.run(main())
