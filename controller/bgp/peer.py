@@ -49,6 +49,7 @@ class Peer:
         self._on_change = on_change
         self._dial = dialled
         self._wanted: Mapping[str, str] = {}
+        self._again = False  # the router asks for all of them once more (RFC 2918)
         self._wake = asyncio.Event()
         self._farewell = b""
         self._came_up = False
@@ -125,7 +126,7 @@ class Peer:
         if router.asn != spec.remote_as:
             answer = messages.notification(Code.OPEN, 2)
             raise BgpError(f"is of AS {router.asn}, not of {spec.remote_as}", answer, remedy="see remote_as")
-        if router.identifier == own:
+        if router.identifier == own and spec.local_as == spec.remote_as:  # RFC 6286, 2.2
             raise BgpError(f"has our own BGP identifier {own}", messages.notification(Code.OPEN, 3))
         if not router.ipv4:
             raise BgpError("speaks no IPv4 unicast", messages.notification(Code.OPEN, 7))
@@ -155,7 +156,7 @@ class Peer:
                 case Kind.UPDATE:
                     self.received += messages.count_routes(body)
                 case Kind.ROUTE_REFRESH:
-                    self.announced = {}
+                    self._again = True
                     self._wake.set()
                 case Kind.NOTIFICATION:
                     raise BgpError(messages.said(body))
@@ -185,12 +186,12 @@ class Peer:
 
     def _news(self) -> list[bytes]:
         """What the router is told, and from now on knows."""
-        told = self.announced
+        told, again = self.announced, self._again
         wanted = {prefix: hop for prefix, hop in self._wanted.items() if self._ipv6 or ":" not in prefix}
-        self.announced = wanted
+        self.announced, self._again = wanted, False
+        news = {prefix: hop for prefix, hop in wanted.items() if again or told.get(prefix) != hop}
         return list(messages.updates(
-            {prefix: hop for prefix, hop in wanted.items() if told.get(prefix) != hop}, told.keys() - wanted.keys(),
-            self.spec.local_as, internal=self.spec.local_as == self.spec.remote_as,
+            news, told.keys() - wanted.keys(), self.spec.local_as, self.spec.local_as == self.spec.remote_as
         ))  # fmt: skip
 
     @property

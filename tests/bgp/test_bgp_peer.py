@@ -21,6 +21,7 @@ from controller.model.bgp import BgpPeerSpec
 
 PATIENCE = 20.0
 WRONG_PREFIX = b"\xff" * 16 + b"\0\x18\x02\0\0\0\0\x21"  # of 33 bits
+AGAIN = b"\xff" * 16 + b"\0\x17\x05" + b"\0\1\0\1"  # RFC 2918: tell me all of IPv4
 ROUTES = {"10.20.0.0/24": "203.0.113.11", "10.20.0.5/32": "203.0.113.12"}
 
 
@@ -92,7 +93,8 @@ def hello(asn: int = 64512, hold_time: int = 90, restart_time: int | None = 120,
 
 
 class Meeting:
-    """``peer`` dials, and each call finds another ``router()``. ``states`` are those that it was in."""
+    """``peer`` dials, and each call finds another ``router()``. ``states`` are those that it was in; what it is about
+    to read comes by ``reader``."""
 
     def __init__(self, about: BgpPeerSpec) -> None:
         self._calls: asyncio.Queue[Router] = asyncio.Queue()
@@ -107,7 +109,8 @@ class Meeting:
         self._news.set()
 
     async def _connection(self, about: BgpPeerSpec) -> dialling.Connection:
-        return await asyncio.open_connection("127.0.0.1", self.port)
+        self.reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        return self.reader, writer
 
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._all.append(Router(reader, writer))
@@ -227,9 +230,24 @@ def test_a_router_that_asks_is_told_all_again_and_its_own_routes_are_counted() -
             await router.hear_until(bgp.BGPUpdate, lambda: router.ended)
             router.told.clear()
             router.say(b"".join(messages.updates({"0.0.0.0/0": "192.0.2.1", "10.0.0.0/8": "192.0.2.1"}, (), 1, False)))
-            router.say(b"\xff" * 16 + b"\0\x17\x05" + b"\0\1\0\1")
+            router.say(AGAIN)
             await router.hear_until(bgp.BGPUpdate, lambda: router.told == ROUTES)
             assert met.peer.received == 2
+
+    asyncio.run(main())
+
+
+def test_a_route_that_goes_while_a_router_asks_for_all_is_withdrawn() -> None:
+    async def main() -> None:
+        async with meeting() as (met, _):
+            met.peer.want(ROUTES)
+            router = await met.router()
+            await router.establish()
+            await router.hear_until(bgp.BGPUpdate, lambda: router.ended)
+            met.reader.feed_data(AGAIN)  # the question is read, and nothing is told yet, when the guest goes
+            met.peer.want({"10.20.0.0/24": "203.0.113.11"})
+            await router.hear_until(bgp.BGPUpdate, lambda: "10.20.0.5/32" not in router.told)
+            assert router.told == met.peer.announced == {"10.20.0.0/24": "203.0.113.11"}
 
     asyncio.run(main())
 
@@ -272,7 +290,6 @@ def test_only_an_end_for_good_takes_the_routes_away() -> None:
         (hello(asn=64999), "is of AS 64999, not of 64512 (see remote_as)", (2, 2)),
         (hello(wide=False), "knows no AS numbers of four octets", (2, 7)),
         (hello(hold_time=0), "wants a hold time of 0", (2, 6)),
-        (messages.open_message(64512, 90, "127.0.0.1", 0, False), "has our own BGP identifier", (2, 3)),
         (messages.keepalive(), "sent KEEPALIVE where OPEN belongs", (5, 1)),
         (hello() + hello(), "sent OPEN where KEEPALIVE belongs", (5, 2)),
         (hello() + messages.keepalive() + hello(), "sends a second OPEN", (5, 3)),
@@ -295,6 +312,25 @@ def test_what_a_router_may_not_do(answer: bytes, said: str, code: tuple[int, int
             await met.router()  # it is tried again
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("local_as", [64512, 4200000001])
+def test_only_a_router_of_the_same_as_needs_another_identifier(local_as: int) -> None:
+    """RFC 6286, 2.2: one of another AS may run on the controller's own machine."""
+
+    async def main() -> tuple[str, str]:
+        async with meeting(local_as=local_as) as (met, _):
+            router = await met.router()
+            router.say(messages.open_message(64512, 90, "127.0.0.1", 0, False) + messages.keepalive())
+            if local_as != 64512:
+                await router.hear_until(bgp.BGPUpdate)
+                return met.peer.state, met.peer.reason
+            said = await router.hear_until(bgp.BGPNotification)
+            assert (said.error_code, said.error_subcode) == (2, 3)
+            return "idle", await met.reason()
+
+    internal = ("idle", "has our own BGP identifier 127.0.0.1")
+    assert asyncio.run(main()) == (internal if local_as == 64512 else ("established", ""))
 
 
 def test_a_router_that_refuses_connections_is_tried_again() -> None:
