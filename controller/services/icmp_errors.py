@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
@@ -15,6 +15,7 @@ from controller.pipeline.actions import load
 from controller.pipeline.fields import OUT, RESOLVED, SEGMENT, SOURCE, Source
 from controller.reader import Reader
 from controller.services.icmp_message import Quoted, Why, decode, encode
+from controller.services.prefixes import Prefixes
 from controller.views import ExternalView, GatewayView
 
 log = logging.getLogger(__name__)
@@ -34,25 +35,33 @@ class Ways:
     translate: int
 
 
-def reason(about: Quoted, fabric: Reader) -> Why | None:
-    """Why it cannot be routed (RFC 1812, 5.2.7 and 5.3.1); None where silence is right."""
-    if about.ttl <= 1:
-        return Why.TIME_IS_OVER
-    for gateway in _gateways(fabric):
-        for subnet in gateway.prefixes:
-            if about.destination in subnet:
-                if subnet.version == 4 and about.destination in {subnet.network_address, subnet.broadcast_address}:
-                    return None
-                return Why.NO_HOST if gateway.takes else Why.PROHIBITED
-    return Why.NO_NETWORK
+class Networks:
+    """The networks, by the addresses of their guests: those that are routed come before isolated ones, whose addresses
+    need not be theirs alone."""
 
+    def __init__(self, fabric: Reader) -> None:
+        gateways = [each.gateway for each in fabric.networks() if each.gateway is not None]
+        self._routed = Prefixes(each for each in gateways if each.sends)
+        self._isolated = Prefixes(each for each in gateways if not each.sends)
 
-def room(about: Quoted, fabric: Reader, outside: ExternalView | None) -> int | None:
-    """Bytes that a packet for there may have; None where nobody knows."""
-    for gateway in _gateways(fabric):
-        if any(about.destination in subnet for subnet in gateway.prefixes):
-            return gateway.mtu
-    return outside.mtu if outside is not None else None
+    def reason(self, about: Quoted) -> Why | None:
+        """Why it cannot be routed (RFC 1812, 5.2.7 and 5.3.1); None where silence is right."""
+        if about.ttl <= 1:
+            return Why.TIME_IS_OVER
+        found = self._routed.of(about.destination) or self._isolated.of(about.destination)
+        if found is None:
+            return Why.NO_NETWORK
+        subnet, gateway = found
+        ends = {subnet.network_address, subnet.broadcast_address}
+        if subnet.version == 4 and subnet.num_addresses > 2 and about.destination in ends:
+            return None
+        return Why.NO_HOST if gateway.takes else Why.PROHIBITED
+
+    def room(self, about: Quoted, outside: ExternalView | None) -> int | None:
+        """Bytes that a packet for there may have; None where nobody knows."""
+        if (found := self._routed.of(about.destination)) is not None:
+            return found[1].mtu
+        return outside.mtu if outside is not None else None
 
 
 def gateway_address(about: Quoted, gateway: GatewayView) -> str:
@@ -71,13 +80,18 @@ class IcmpErrors:
         self._fabric = fabric
         self._ways = ways
         self._send = send
+        self._known: Networks | None = None
+
+    def changed(self) -> None:
+        """Networks or hosts are other ones from now on."""
+        self._known = None
 
     def unrouted(self, host: str, packet_in: PacketIn) -> None:
         """A packet of a vNIC that its host cannot route. The answer goes to that vNIC and to nobody else."""
         fabric = self._fabric()
         try:
             about = decode(packet_in.data)
-            if (why := reason(about, fabric)) is not None:
+            if (why := self._networks(fabric).reason(about)) is not None:
                 self._tell_vnic(fabric, host, packet_in, about, why)
         except (OpenFlowError, PacketError) as error:
             log.debug("%s: ICMP error: %s", host, error)
@@ -89,7 +103,7 @@ class IcmpErrors:
         outside = view.external if view is not None else None
         try:
             about = decode(packet_in.data)
-            mtu = room(about, fabric, outside)
+            mtu = self._networks(fabric).room(about, outside)
             if mtu is None or about.size <= mtu:
                 return  # it has become another since
             if outside is not None and packet_in.in_port == outside.uplink:
@@ -98,6 +112,11 @@ class IcmpErrors:
                 self._tell_vnic(fabric, host, packet_in, about, Why.TOO_BIG, mtu)
         except (OpenFlowError, PacketError) as error:
             log.debug("%s: ICMP error: %s", host, error)
+
+    def _networks(self, fabric: Reader) -> Networks:
+        if self._known is None:
+            self._known = Networks(fabric)
+        return self._known
 
     def _tell_vnic(self, fabric: Reader, host: str, packet_in: PacketIn, about: Quoted, why: Why, mtu: int = 0) -> None:
         """Raises OpenFlowError, PacketError."""
@@ -122,7 +141,3 @@ class IcmpErrors:
         way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(RESOLVED, 1)]
         table = self._ways.translate if tracked else self._ways.hop
         self._send(host, packet_out(frame, encode_actions([*way, Resubmit(table)])))
-
-
-def _gateways(fabric: Reader) -> Iterator[GatewayView]:
-    return (each.gateway for each in fabric.networks() if each.gateway is not None)

@@ -86,6 +86,8 @@ class Services:
         self._dhcp.changed(changes)
         self._dns.changed(changes)
         self._announcements.look()
+        if any(change.kind in {"Host", "Network"} for change in changes):
+            self._errors.changed()
 
     def leases_changed(self, changes: Iterable[Change] | None = None) -> set[str]:
         """Look at the leases anew, or at those only that changed; gives the hosts whose guests have other addresses

@@ -16,6 +16,7 @@ from controller.openflow.actions import Resubmit
 from controller.openflow.decode import PacketIn
 from controller.openflow.oxm import FIELDS
 from controller.pipeline.actions import match
+from controller.reader import Reader
 from controller.services.icmp_errors import IcmpErrors, Ways, gateway_address
 from controller.services.icmp_message import Quoted, Why, decode
 from controller.services.icmp_message import encode as made
@@ -214,26 +215,47 @@ class Played:
         ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
         made.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00", mtu=1350, **ipv6)
         made.network("web", "nat", subnets=["10.0.0.0/24", "fd00::/64"], gateway_mac=GATEWAY.mac)
-        made.network("api", "route", subnets=["10.9.0.0/24", "fd09::/64"], mtu=1300)
+        behind = [{"to": "10.50.0.7/32", "via": "10.9.0.7"}]
+        made.network("api", "route", subnets=["10.9.0.0/24", "fd09::/64"], mtu=1300, routes=behind)
+        subnets = [
+            "10.9.0.0/24",
+            "fd09::/56",
+            "10.8.0.0/24",
+        ]  # as its guests reach nobody else, they may be others' too
+        made.network("alone", subnets=subnets, mtu=1440)
         made.port("a", "kvm1", "web", ofport=7, addresses=("10.0.0.5", "fd00::5"))
         self.segments = dict(made.segment_numbers.taken)
-        fabric = Fabric()
-        fabric.update(made.rows())
+        self._rows, self._fabric = made, Fabric()
+        self._fabric.update(made.rows())
         self.sent: list[bytes] = []
-        self.errors = IcmpErrors(fabric.reader, Ways(DELIVER, HOP, NAT_OUT), self._send)
+        self.errors = IcmpErrors(self._fabric.reader, Ways(DELIVER, HOP, NAT_OUT), self._send)
 
     def _send(self, host: str, message: bytes) -> bool:
         assert host == "kvm1"
         self.sent.append(message)
         return True
 
-    def told(self, sent: bytes, in_port: int, **fields: int) -> tuple[int, bytes] | None:
-        """By which table the error to such a packet leaves, and the message that ends with the error."""
-        self.sent.clear()
+    def resize(self, network: str, mtu: int) -> None:
+        self._rows.put("Network", network, self._rows.networks[network].model_copy(update={"mtu": mtu}))
+        self._fabric.update(self._rows.rows())
+        self.errors.changed()
+
+    def _packet_in(self, sent: bytes, in_port: int, **fields: int) -> PacketIn:
         segment = self.segments["web/0" if in_port == 7 else "@phys1/0/0"]
         terms = match(segment=segment, **fields).terms
         oxms = FIELDS["in_port"].encode(in_port) + b"".join(field.encode(value, mask) for field, value, mask in terms)
-        self.errors.too_big("kvm1", PacketIn(21, 1, 0, len(sent), oxms, sent))
+        return PacketIn(21, 1, 0, len(sent), oxms, sent)
+
+    def unrouted(self, sent: bytes) -> bytes:
+        """What the guest is told whose packet leads nowhere; nothing when it is told nothing."""
+        self.sent.clear()
+        self.errors.unrouted("kvm1", self._packet_in(sent, 7))
+        return b"".join(self.sent)
+
+    def told(self, sent: bytes, in_port: int, **fields: int) -> tuple[int, bytes] | None:
+        """By which table the error to such a packet leaves, and the message that ends with the error."""
+        self.sent.clear()
+        self.errors.too_big("kvm1", self._packet_in(sent, in_port, **fields))
         if not self.sent:
             return None
         [message] = self.sent
@@ -275,6 +297,41 @@ def test_nobody_is_told_of_what_fits_and_nobody_who_is_not_known() -> None:
     assert played.told(frame(bytes(1280)), 7) is None
     assert played.told(frame(bytes(1400)), 8) is None
     assert played.told(frame(b"\x03\x04" + bytes(1400), protocol=ICMP), 7) is None
+
+
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (frame(dst="10.9.0.9"), Why.NO_HOST),
+        (frame6(dst="fd09::9"), Why.NO_HOST),
+        (frame(dst="10.50.0.7"), Why.NO_HOST),
+        (frame(dst="10.0.0.9"), Why.PROHIBITED),
+        (frame(dst="10.8.0.9"), Why.PROHIBITED),
+        (frame6(dst="fd09:0:0:8::9"), Why.PROHIBITED),
+        (frame(dst="198.51.100.9"), Why.NO_NETWORK),
+        (frame(dst="10.9.0.9", ttl=1), Why.TIME_IS_OVER),
+        (frame(dst="10.9.0.0"), None),
+        (frame(dst="10.9.0.255"), None),
+    ],
+)
+def test_a_guest_is_told_why_its_packet_leads_nowhere(sent: bytes, why: Why | None) -> None:
+    by = "10.0.0.1" if sent[12:14] == b"\x08\x00" else "fd00::1"
+    said = Played().unrouted(sent)
+    assert said.endswith(made(decode(sent), GATEWAY.mac, by, why)) if why is not None else not said
+
+
+def test_networks_are_looked_through_when_they_change_and_not_for_each_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many packets as a guest likes: with a thousand networks each would take a fiftieth of a second."""
+    played, looks = Played(), []
+    networks = Reader.networks
+    monkeypatch.setattr(Reader, "networks", lambda reader: looks.append(reader) or networks(reader))
+    for number in range(9):
+        assert played.told(frame(bytes(1400), dst=f"10.9.0.{number + 1}"), 7)
+        assert played.unrouted(frame(dst=f"10.9.0.{number + 1}"))
+    assert len(looks) == 1
+    played.resize("api", 1440)
+    assert played.told(frame(bytes(1400)), 7) is None
+    assert len(looks) == 2
 
 
 @given(st.binary(max_size=120), st.integers(0, 34))
