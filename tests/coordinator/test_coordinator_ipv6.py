@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from played_switch import PlayedSwitch
 from controller.model.subnet import gateway_mac, link_local
 from controller.openflow.decode import PacketIn
 from controller.ovsdb.host import HookRow, VnicRow
-from controller.pipeline.tables import GATEWAY
+from controller.pipeline.tables import GATEWAY, ICMP_ERROR, Table
 from controller.services import datagrams6
 from controller.services import dhcp6_message as message
 from controller.services.datagrams6 import Datagram6
@@ -55,11 +56,11 @@ def status(fleet: Fleet, mac: str) -> dict[str, object]:
     return next((dict(row.status) for row in fleet.store.rows("Port").values() if row.status.get("mac") == mac), {})
 
 
-def hear(fleet: Fleet, switch: PlayedSwitch, ofport: int, frame: bytes) -> None:
-    """A packet that a vNIC sends to its gateway."""
+def hear(fleet: Fleet, switch: PlayedSwitch, ofport: int, frame: bytes, by: Table = GATEWAY) -> None:
+    """A packet that a vNIC sends to its gateway; ``by`` is the table that gives it to the controller."""
     segment = fleet.store.numbers("segment")["web/0"]
     fields = struct.pack("!HBBIHBBI", 0x8000, 0, 4, ofport, 0x0001, 0, 4, segment)
-    table = fleet.coordinator.engine.pipeline.number[GATEWAY]
+    table = fleet.coordinator.engine.pipeline.number[by]
     switch.handlers.packet_in(switch.connection, PacketIn(table, 1, 0xF5 << 56, len(frame), fields, frame))
 
 
@@ -152,3 +153,22 @@ def test_who_asks_for_routers_is_told_and_nobody_else(tmp_path: Path) -> None:
             assert len(told(switches["kvm1"])) == 1
 
     run(main())
+
+
+def test_a_guest_is_told_by_the_networks_that_there_are_now(tmp_path: Path) -> None:
+    """Which these are is not looked up for each packet."""
+    body = struct.pack("!HHHH", 5, 33434, 8, 0)
+    ends = IPv6Address("fd00::10").packed + IPv6Address("fd09::5").packed
+    macs = b"".join(bytes.fromhex(mac.replace(":", "")) for mac in (SERVER, MACS["kvm1"]))
+    sent = macs + struct.pack("!HIHBB", 0x86DD, 6 << 28, len(body), 17, 64) + ends + body
+
+    async def main() -> list[tuple[int, int]]:
+        async with coordinated(tmp_path) as fleet:
+            switch = (await started(fleet))["kvm1"]
+            hear(fleet, switch, 5, sent, ICMP_ERROR)
+            await fleet.apply("{kind: Network, name: api, mode: route, subnets: ['fd09::/64']}")
+            await until(lambda: fleet.coordinator.engine.fabric.names("network") == {"api", "web"}, "it is there")
+            hear(fleet, switch, 5, sent, ICMP_ERROR)
+            return [(frame[54], frame[55]) for frame in told(switch)]
+
+    assert run(main()) == [(1, 0), (1, 3)]  # no route; address unreachable
