@@ -14,7 +14,7 @@ from controller.openflow.match import Value
 from controller.pipeline.actions import goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import FOREIGN, NATTED, Source
-from controller.pipeline.ip import LINK_LOCAL, ethertype, packets
+from controller.pipeline.ip import NOBODYS, ethertype, packets
 from controller.pipeline.tables import GATEWAY, Action, Flow, Priority, Stage
 from controller.reader import Reader
 from controller.views import GatewayView, NetworkView
@@ -58,9 +58,9 @@ def _elsewhere(gateway: GatewayView, asked: _Terms) -> Iterator[Flow]:
         )  # fmt: skip
     if gateway.mode != "open":
         return
-    if gateway.ipv6:
-        forbidden = match(**sent, **packets("src", LINK_LOCAL))
-        yield GATEWAY.flow(Priority.ANYWHERE + 2, forbidden, why="a link-local address means nobody elsewhere")
+    for subnet in (each for each in NOBODYS if each.version in gateway.versions):
+        forbidden = match(**sent, **packets("src", subnet))
+        yield GATEWAY.flow(Priority.ANYWHERE + 2, forbidden, why=f"{subnet} means nobody elsewhere")
     for kind in map(ethertype, gateway.versions):
         yield GATEWAY.flow(
             Priority.ANYWHERE + 1, match(**sent, eth_type=kind), load(FOREIGN, 1), goto(Stage.ROUTE),

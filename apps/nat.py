@@ -13,7 +13,7 @@ from controller.openflow.conntrack import Nat as Translation
 from controller.pipeline.actions import Track, goto, load, match
 from controller.pipeline.app import App
 from controller.pipeline.fields import SOURCE, Source
-from controller.pipeline.ip import ETHERTYPES, ethertype, packets
+from controller.pipeline.ip import ETHERTYPES, NOBODYS, ethertype, packets
 from controller.pipeline.tables import DROP, HOP, NAT_OUT, NEXT, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import HostView
@@ -77,6 +77,9 @@ class Nat(App):
                 Priority.ANYWHERE, match(segment=outside.segment, eth_dst=outside.mac, eth_type=kind),
                 goto(FROM_OUTSIDE), why=f"by way of {way.address}",
             )  # fmt: skip
+            for subnet in (each for each in NOBODYS if each.version == way.version):
+                from_nobody = match(**packets("src", subnet))
+                yield FROM_OUTSIDE.flow(Priority.EXCEPTION, from_nobody, why=f"{subnet} means nobody elsewhere")
             yield FROM_OUTSIDE.flow(
                 Priority.ANYWHERE, match(**packets("dst", way.address)),
                 Track(NAT_IN_STATE, ZONE, Translation()), why=f"for {way.address}: does it answer a guest?",

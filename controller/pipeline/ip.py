@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal
 
 from controller.openflow.match import Value
@@ -12,6 +12,11 @@ IPV4, IPV6 = 0x0800, 0x86DD  # IEEE 802 numbers (IANA), "ethertype"
 ETHERTYPES = (IPV4, IPV6)
 LINK_LOCAL = IPv6Network("fe80::/10")  # RFC 4291, 2.5.6: no router forwards it
 MULTICAST6 = IPv6Network("ff00::/8")  # RFC 4291, 2.7
+# Senders that mean nobody elsewhere: no router forwards them (RFC 1812, 5.3.7; RFC 4291, 2.5.2, 2.5.3, 2.5.6, 2.7).
+NOBODYS: tuple[Subnet, ...] = (
+    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),
+    *(IPv6Network("::/127"), LINK_LOCAL, MULTICAST6),
+)
 
 
 def packets(end: Literal["src", "dst"], whom: str | Subnet) -> dict[str, Value]:

@@ -188,6 +188,33 @@ def test_a_routed_packet_gets_where_it_fits(mtu: int, wire: int, size: int) -> N
     assert punted(world, sent("198.51.100.7")) == ("next_hop_known" if size <= wire else "oversized")
 
 
+@pytest.mark.parametrize(
+    ("sender", "passes"),
+    [("198.51.100.7", True), ("2001:db8:1::7", True), ("240.0.0.1", True), ("::2", True)]
+    + [(each, False) for each in ("0.0.0.7", "127.0.0.1", "224.0.0.1", "255.255.255.255")]
+    + [(each, False) for each in ("::", "::1", "fe80::1", "febf::1", "ff02::1")],
+)  # fmt: skip
+def test_whose_address_means_nobody_elsewhere_gets_nowhere_by_a_router(sender: str, passes: bool) -> None:
+    """From outside, and from a guest of an open network that may send from any address (RFC 1812, 5.3.7; RFC 4291)."""
+    gateway, host = "02:f5:00:00:00:01", "02:f5:00:00:01:00"
+    fleet = FleetRows().host("kvm1", None, "phys1")
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac=host, address6="2001:db8::11/64", gateway6="fe80::1")
+    subnets, free = ["10.1.0.0/24", "fd01::/64"], {"default": {"filters": []}}
+    fleet.network("api", "open", subnets=subnets, gateway_mac=gateway, portgroups=free)
+    fleet.network("web", "route", subnets=["10.2.0.0/24", "fd02::/64"])
+    fleet.port("a", "kvm1", "api", ofport=1).port("b", "kvm1", "web", ofport=2, addresses=("10.2.0.5", "fd02::5"))
+    world = built(fleet)
+
+    def sent(own: int, to: str) -> Frame:
+        if ":" in sender:
+            return ipv6(own, number("eth_dst", to), sender=sender, to="fd02::5", nw_ttl=64, ip_proto=6)
+        return ip(own, number("eth_dst", to), sender=sender, to="10.2.0.5", nw_ttl=64, ip_proto=6)
+
+    there = [("kvm1", 2)] if passes else []
+    assert places(world.from_outside("phys1", sent(STRANGERS[0], host))) == there
+    assert places(world.from_vnic("kvm1", 1, sent(mac_of(fleet.ports["a"]), gateway))) == there
+
+
 def test_ipv6_goes_to_the_router_outside_once_that_has_said_where_it_is() -> None:
     gateway, host, router = "02:f5:00:00:00:01", "02:f5:00:00:01:00", STRANGERS[0]
     fleet = FleetRows().host("kvm1", None, "phys1").network("api", "route", subnets=["fd01::/64"], gateway_mac=gateway)
