@@ -7,7 +7,7 @@ Only when it does not know a next hop, the controller asks for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 
 from apps.l2 import FLOOD, copies
 from apps.neighbours import ANSWER_ND, BACK, advertisement, arp_reply
@@ -31,7 +31,9 @@ _ROUTER_SOLICITED_OVERRIDE = 0xE0000000  # RFC 4861, 4.4: flags R, S and O
 _NO_ROUTER_BETWEEN = 255  # RFC 4861, 7.1: the hop limit of ND
 _NOBODY = "00:00:00:00:00:00"
 _UNICAST = (_NOBODY, "01:00:00:00:00:00")
-MAX_HOPS = 4096  # machines outside that a host remembers
+MAX_HOPS = 4096  # machines outside that a host remembers, by each version of IP
+# Routers are apart from machines, of which somebody on the wire can pretend to be as many as a subnet has addresses.
+_MACHINES, _MACHINES6, _ROUTERS = 0, 1, 2
 _ARP, _ICMPV6, _REQUEST, _TTL = 0x0806, 58, 1, 64
 
 
@@ -94,28 +96,32 @@ class External(App):
 def answers_arp(outside: ExternalView, mac: str, address: str, why: str) -> Iterator[Flow]:
     """Who asks for an address of the outside is answered; where a machine is, is learned of single ones in the subnet
     alone."""
-    about, near = _asked(outside, address)
+    about, known = _asked(outside, address)
     answer = (*arp_reply(mac, address), *BACK, goto(Stage.DELIVER))
-    learn = _learn(outside, NEXT_HOP, "arp_spa", "arp_sha")
-    yield GATEWAY.flow(Priority.HERE + 1, match(**near, arp_op=_REQUEST), learn, *answer, why=why)
+    for number, (near, learn) in enumerate(known, start=1):
+        yield GATEWAY.flow(Priority.HERE + number, match(**near, arp_op=_REQUEST), learn, *answer, why=why)
     yield GATEWAY.flow(Priority.HERE, match(**about, arp_op=_REQUEST), *answer, why=why)
 
 
-def _asked(outside: ExternalView, address: str) -> tuple[dict[str, Value], dict[str, Value]]:
-    """ARP for the address; and that of a single machine in the subnet."""
+def _asked(outside: ExternalView, address: str) -> tuple[dict[str, Value], list[tuple[dict[str, Value], LearnInto]]]:
+    """ARP for the address; and that of a single machine in the subnet, and of the router, with what is learned."""
     about: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_tpa": address}
     subnet = IPv4Network(outside.subnet)
-    return about, {**about, "arp_spa": (str(subnet.network_address), str(subnet.netmask)), "arp_sha": _UNICAST}
+    near: Value = (str(subnet.network_address), str(subnet.netmask))
+    return about, [
+        ({**about, "arp_spa": sender, "arp_sha": _UNICAST}, _learn(outside, NEXT_HOP, "arp_spa", "arp_sha", pool))
+        for sender, pool in ((near, _MACHINES), (outside.gateway, _ROUTERS))
+    ]
 
 
 def _arp(outside: ExternalView) -> Iterator[Flow]:
-    about, near = _asked(outside, outside.address)
+    about, known = _asked(outside, outside.address)
     yield from answers_arp(outside, outside.mac, outside.address, f"ARP: {outside.address} is this host's")
-    learn = _learn(outside, NEXT_HOP, "arp_spa", "arp_sha")
-    yield GATEWAY.flow(
-        Priority.ANYWHERE + 1, match(**near), learn, Controller(meter_id=outside.uplink),
-        why="a machine outside says where it is",
-    )  # fmt: skip
+    for number, (near, learn) in enumerate(known, start=1):
+        yield GATEWAY.flow(
+            Priority.ANYWHERE + number, match(**near), learn, Controller(meter_id=outside.uplink),
+            why="a machine outside says where it is",
+        )  # fmt: skip
     yield GATEWAY.flow(Priority.ANYWHERE, match(**about), why="no machine of the subnet outside")
 
 
@@ -130,22 +136,22 @@ def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
     why = f"ND: {way.address} is this host's"
     # As at a gateway: no flow can answer one who is about to take the address.
     yield GATEWAY.flow(Priority.EXCEPTION, match(**asks, ipv6_src="::"), why=f"nobody takes {way.address}, this host's")
-    yield GATEWAY.flow(Priority.HERE + 2, match(**asks, ipv6_nd_sll=_NOBODY), *answer, why=f"{why}; who asks is known")
-    learn = _learn(outside, NEXT_HOP6, "ipv6_src", "ipv6_nd_sll")
-    near = packets("src", IPv6Network(way.subnet)) | {"ipv6_nd_sll": _UNICAST}
-    yield GATEWAY.flow(Priority.HERE + 1, match(**{**asks, **near}), learn, *answer, why=why)
-    yield GATEWAY.flow(Priority.HERE, match(**asks), *answer, why=why)
+    yield GATEWAY.flow(Priority.HERE + 3, match(**asks, ipv6_nd_sll=_NOBODY), *answer, why=f"{why}; who asks is known")
     says: dict[str, Value] = {**near_by, "icmpv6_type": _ADVERTISEMENT, "ipv6_dst": way.address}
-    yield GATEWAY.flow(Priority.HERE + 2, match(**says, ipv6_nd_tll=_NOBODY), why="says of nobody where it is")
+    yield GATEWAY.flow(Priority.HERE + 3, match(**says, ipv6_nd_tll=_NOBODY), why="says of nobody where it is")
     subnet = IPv6Network(way.subnet)
-    targets: list[Value] = [(str(subnet.network_address), str(subnet.netmask))]
-    targets += [way.gateway] if IPv6Address(way.gateway) not in subnet else []
-    learn = _learn(outside, NEXT_HOP6, "ipv6_nd_target", "ipv6_nd_tll")
-    for target in targets:
+    near: Value = (str(subnet.network_address), str(subnet.netmask))
+    for number, (machine, pool) in enumerate(((near, _MACHINES6), (way.gateway, _ROUTERS)), start=1):
+        learn = _learn(outside, NEXT_HOP6, "ipv6_src", "ipv6_nd_sll", pool)
+        asked = match(**asks, ipv6_src=machine, ipv6_nd_sll=_UNICAST)
+        yield GATEWAY.flow(Priority.HERE + number, asked, learn, *answer, why=why)
+        learn = _learn(outside, NEXT_HOP6, "ipv6_nd_target", "ipv6_nd_tll", pool)
         yield GATEWAY.flow(
-            Priority.HERE + 1, match(**says, ipv6_nd_target=target, ipv6_nd_tll=_UNICAST), learn,
-            Controller(meter_id=outside.uplink), why="a machine outside says where it is",
+            Priority.HERE + number, match(**says, ipv6_nd_target=machine, ipv6_nd_tll=_UNICAST), learn,
+            Controller(meter_id=outside.uplink),
+            why="a machine outside says where it is",
         )  # fmt: skip
+    yield GATEWAY.flow(Priority.HERE, match(**asks), *answer, why=why)
     other = match(**about, icmpv6_type=_ADVERTISEMENT, ipv6_dst=way.address)
     yield GATEWAY.flow(Priority.HERE, other, why="no machine of the subnet outside")
 
@@ -158,11 +164,11 @@ def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str |
         yield NEIGHBOUR_OWNER.flow(priority, match(segment=segment, source=Source.VNIC, eth_src=mac), why=why)
 
 
-def _learn(outside: ExternalView, next_hop: RegisterField, address: str, mac: str) -> LearnInto:
+def _learn(outside: ExternalView, next_hop: RegisterField, address: str, mac: str, pool: int) -> LearnInto:
     """What is for the address in this ARP or ND goes to its MAC, until it says something else: without a controller
     nobody would ask again for one that was forgotten. ``address`` and ``mac`` are fields of the packet."""
     told = learned_match(next_hop, address), learned_load("eth_dst", mac), learned_load(RESOLVED, 1)
-    return LearnInto(HOPS, Priority.ANYWHERE, 0, next_hop_cookie(outside.segment), told, limit=MAX_HOPS)
+    return LearnInto(HOPS, Priority.ANYWHERE, 0, next_hop_cookie(outside.segment, pool), told, limit=MAX_HOPS)
 
 
 def _ping(outside: ExternalView, way: Way) -> Flow:

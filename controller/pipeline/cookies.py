@@ -35,9 +35,10 @@ def behind_port(ofport: int) -> tuple[int, int]:
     return learned_cookie(0, ofport), _FULL << 32 & _FULL
 
 
-def next_hop_cookie(segment: int) -> int:
-    """Cookie of the flows that a switch learns of machines outside, to which it sends what is for elsewhere."""
-    return _LEARNED << _SHIFT | 1 << 33 | segment
+def next_hop_cookie(segment: int, pool: int) -> int:
+    """Cookie of the flows that a switch learns of machines outside, to which it sends what is for elsewhere. Each of
+    four ``pool`` has a limit of its own."""
+    return _LEARNED << _SHIFT | pool << 34 | 1 << 33 | segment
 
 
 def arrival_cookie(ofport: int) -> int:

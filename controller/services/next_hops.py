@@ -18,7 +18,7 @@ from controller.openflow.actions import Action, Resubmit, encode_actions
 from controller.openflow.decode import PacketIn
 from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
-from controller.pipeline.fields import NEXT_HOP, NEXT_HOP6, SEGMENT, SOURCE, Source
+from controller.pipeline.fields import NEXT_HOP, NEXT_HOP6, RESOLVED, SEGMENT, SOURCE, Source
 from controller.services import arp, nd
 from controller.views import ExternalView
 
@@ -95,11 +95,13 @@ class NextHops:
         if outside is not None and said.address in {way.gateway for way in outside.ways}:
             self._heard[host, said.address] = asyncio.get_running_loop().time()
         field = NEXT_HOP6 if ":" in said.address else NEXT_HOP
+        # A switch that has no room to learn it would send the packet back here, again and again.
+        there: list[Action] = [load("eth_dst", said.mac), load(RESOLVED, 1)]
         for waiting in self._asked.get(host, {}).pop(said.address, _Asked(0.0)).packets:
             registers: list[Action] = [load(SOURCE, Source.VNIC), load(field, int(ip_address(said.address)))]
             if outside is not None:
                 registers.append(load(SEGMENT, outside.segment))
-            self._send(host, packet_out(waiting.data, encode_actions([*registers, Resubmit(self._hop)])))
+            self._send(host, packet_out(waiting.data, encode_actions([*registers, *there, Resubmit(self._hop)])))
 
     def silent(self, host: str) -> str:
         """Why guests of the host cannot reach the outside, as far as that is known; empty when they can."""

@@ -237,6 +237,40 @@ def test_ipv6_goes_to_the_router_outside_once_that_has_said_where_it_is() -> Non
     assert [(each["icmpv6_type"], each["ipv6_nd_tll"]) for each in answers] == [(136, number("eth_src", host))]
 
 
+@pytest.mark.parametrize("router", ["fe80::1", "2001:db8::1"])
+def test_routers_outside_are_found_however_many_machines_somebody_there_pretends_to_be(
+    monkeypatch: pytest.MonkeyPatch, router: str
+) -> None:
+    monkeypatch.setattr("apps.external.MAX_HOPS", 8)
+    gateway, host, here = "02:f5:00:00:00:01", "02:f5:00:00:01:00", number("ipv6_dst", "2001:db8::11")
+    fleet = FleetRows().host("kvm1", None, "phys1")
+    fleet.network("api", "route", subnets=["10.1.0.0/24", "fd01::/64"], gateway_mac=gateway)
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac=host, address6="2001:db8::11/64", gateway6=router)
+    fleet.port("a", "kvm1", "api", ofport=1, addresses=("10.1.0.5", "fd01::5"))
+    world, own, to = built(fleet), mac_of(fleet.ports["a"]), number("eth_dst", gateway)
+    for each in range(2, 12):
+        world.from_outside(
+            "phys1", solicitation(STRANGERS[1], f"2001:db8::a:{each}", "2001:db8::11").changed(nw_ttl=255)
+        )
+        said = advertisement(STRANGERS[1], "2001:db8::b", f"2001:db8::b:{each}")
+        world.from_outside("phys1", said.changed(eth_dst=number("eth_dst", host), ipv6_dst=here, nw_ttl=255))
+    going6 = ipv6(own, to, sender="fd01::5", to="2001:db8:ffff::7", nw_ttl=64)
+    going4 = ip(own, to, sender="10.1.0.5", to="198.51.100.7", nw_ttl=64)
+    assert world.from_vnic("kvm1", 1, going6) == world.from_vnic("kvm1", 1, going4) == []
+    world.from_outside("phys1", solicitation(STRANGERS[0], router, "2001:db8::11").changed(nw_ttl=255))
+    world.from_outside("phys1", arp(STRANGERS[0], "203.0.113.1", "203.0.113.11"))
+    for going in (going6, going4):
+        assert [each.frame["eth_dst"] for each in world.from_vnic("kvm1", 1, going)] == [STRANGERS[0]]
+    moved = advertisement(STRANGERS[1], router, router).changed(
+        eth_dst=number("eth_dst", host), ipv6_dst=here, nw_ttl=255
+    )
+    world.from_outside("phys1", moved)
+    assert [each.frame["eth_dst"] for each in world.from_vnic("kvm1", 1, going6)] == [STRANGERS[1]]
+    nobody = solicitation(STRANGERS[0], router, "2001:db8::11").changed(nw_ttl=255, ipv6_nd_sll=0)
+    world.from_outside("phys1", nobody)
+    assert [each.frame["eth_dst"] for each in world.from_vnic("kvm1", 1, going6)] == [STRANGERS[1]]
+
+
 def test_nobody_is_the_gateway_whatever_its_filters() -> None:
     fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
     groups = {"off": {"filters": []}, "nested": {"learning": True}, "some": {"filters": ["no-arp-mac-spoofing"]}}

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from controller.errors import PacketError
 from controller.openflow.decode import PacketIn
 from controller.openflow.match import Match
-from controller.pipeline.actions import match
+from controller.pipeline.actions import load, match
+from controller.pipeline.fields import RESOLVED
 from controller.services import arp, nd
 from controller.services.next_hops import SILENT_SECONDS, NextHops
 from controller.views import ExternalView, Way
@@ -118,7 +119,9 @@ def test_what_waits_for_a_machine_goes_on_when_it_answers(target: str, asked: by
         played.hops.told("kvm1", punted(answer))
         [_, going] = played.sent
         assert going.endswith(waiting.data)
-        assert packed(target) in going  # it is told which next hop is meant
+        assert packed(target) in going  # it is told which next hop is meant,
+        assert load("eth_dst", ROUTER).encode() in going  # and where that is: the switch may have no room to learn it
+        assert load(RESOLVED, 1).encode() in going
         played.hops.told("kvm1", punted(answer))
         assert len(played.sent) == 2
 
