@@ -60,8 +60,10 @@ def decode(frame: bytes) -> Quoted:
     if len(frame) < _ETHERNET.size:
         raise PacketError(f"{len(frame)} bytes are no frame")
     to, by, kind = _ETHERNET.unpack_from(frame)
-    if to[0] & 1 or kind not in {_TYPE_IPV4, _TYPE_IPV6}:
-        raise PacketError(f"type {kind:#06x} to {to.hex(':')} is no IP packet for one machine")
+    if (to[0] | by[0]) & 1 or kind not in {_TYPE_IPV4, _TYPE_IPV6}:
+        raise PacketError(
+            f"type {kind:#06x} to {to.hex(':')} from {by.hex(':')} is no IP packet from one machine to another"
+        )
     return (_decode_ipv4 if kind == _TYPE_IPV4 else _decode_ipv6)(by.hex(":"), frame[_ETHERNET.size :])
 
 

@@ -30,12 +30,12 @@ HEADERS = struct.pack("!HHHH", 5, 33434, 8, 0)
 
 def frame(
     body: bytes = HEADERS, *, src: str = "10.0.0.5", dst: str = "10.9.0.5", protocol: int = UDP, ttl: int = 64,
-    fragment: int = 0, first: int = 0x45, kind: int = 0x0800, to: bytes = TO,
+    fragment: int = 0, first: int = 0x45, kind: int = 0x0800, to: bytes = TO, by: bytes = BY,
 ) -> bytes:  # fmt: skip
     """A frame of a guest for its gateway; ``fragment`` is flags and offset, ``first`` version and header length."""
     ends = socket.inet_aton(src) + socket.inet_aton(dst)
     head = struct.pack("!BBHHHBBH", first, 0, 20 + len(body), 7, fragment, ttl, protocol, 0)
-    return to + BY + struct.pack("!H", kind) + head + ends + body
+    return to + by + struct.pack("!H", kind) + head + ends + body
 
 
 def checksum(data: bytes) -> int:
@@ -51,12 +51,12 @@ BODY6 = struct.pack("!HHHH", 5, 33434, 8, 0)
 
 def frame6(
     body: bytes = BODY6, *, src: str = "fd00::5", dst: str = "fd09::5", header: int = UDP, hops: int = 64,
-    to: bytes = TO, length: int | None = None, first: int = 0x60,
+    to: bytes = TO, by: bytes = BY, length: int | None = None, first: int = 0x60,
 ) -> bytes:  # fmt: skip
     """As ``frame``, of IPv6; ``header`` is what comes next, ``length`` what is said of the body's."""
     ends = socket.inet_pton(socket.AF_INET6, src) + socket.inet_pton(socket.AF_INET6, dst)
     head = struct.pack("!IHBB", first << 24, len(body) if length is None else length, header, hops)
-    return to + BY + b"\x86\xdd" + head + ends + body
+    return to + by + b"\x86\xdd" + head + ends + body
 
 
 def extension(following: int, more: bytes = bytes(6)) -> bytes:
@@ -114,6 +114,7 @@ def test_an_error_is_no_longer_than_576_bytes_and_quotes_no_padding() -> None:
         frame(src="127.0.0.1"),
         frame(src="224.0.0.1"),
         frame(to=b"\xff" * 6),
+        frame(by=b"\xff" * 6),
         frame(fragment=0x2005),
         frame(fragment=5),
         frame(kind=0x0806),
@@ -171,6 +172,7 @@ def test_a_sender_is_told_in_ipv6_too() -> None:
         frame6(src="ff02::1"),
         frame6(src="fe80::5"),
         frame6(to=b"\x33\x33\x00\x00\x00\x01"),
+        frame6(by=b"\x33\x33\x00\x00\x00\x01"),
         frame6(length=9),
         frame6(first=0x40),
         frame6()[:50],
