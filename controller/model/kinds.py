@@ -13,7 +13,7 @@ from controller.model.fields import Spec
 from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import HostSpec
-from controller.model.network import NetworkSpec, network_uuid
+from controller.model.network import IPV6_MTU, NetworkSpec, network_uuid
 from controller.model.port import PortSpec
 
 KINDS: Mapping[str, type[Spec]] = {
@@ -120,6 +120,9 @@ class Fleet:
 
     def _mtu(self, name: str, network: NetworkSpec) -> list[Problem]:
         limit = overlay_mtu(self.hosts.values()) if network.is_overlay else None
+        if limit is not None and limit < IPV6_MTU and network.has_subnet(6):
+            return [Problem(f"Network {name}: subnets", f"IPv6 needs {IPV6_MTU} bytes, and the fleet's tunnels carry "
+                            f"{limit}", "raise underlay_mtu of the hosts, or leave IPv6 out")]  # fmt: skip
         if network.mtu is None or limit is None or network.mtu <= limit:
             return []
         return [Problem(f"Network {name}: mtu", f"{network.mtu} does not fit through the fleet's tunnels, which carry "

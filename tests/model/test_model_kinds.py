@@ -270,6 +270,19 @@ def test_an_mtu_must_fit_through_the_tunnels() -> None:
     assert fleet(tunnel, ("web", NetworkSpec(mode="isolated", mtu=9000, span="host"))) == []
 
 
+def test_tunnels_must_carry_what_ipv6_needs() -> None:
+    """RFC 8200, 5; nobody believes a router that says that less would fit (RFC 8201, 4)."""
+
+    def web(*subnets: str, **fields: Any) -> tuple[str, NetworkSpec]:
+        return "web", NetworkSpec.model_validate({"mode": "isolated", "subnets": subnets, **fields})
+
+    narrow, wide = (("kvm1", host(tunnel_ip="192.0.2.1", underlay_mtu=mtu)) for mtu in (1329, 1330))
+    [problem] = fleet(narrow, web("fd00::/64"))
+    assert problem.startswith("Network web: subnets: IPv6 needs 1280 bytes, and the fleet's tunnels carry 1279")
+    assert fleet(wide, web("fd00::/64")) == []
+    assert fleet(narrow, web("10.0.0.0/24")) == fleet(narrow, web("fd00::/64", span="host")) == []
+
+
 @pytest.mark.parametrize(
     ("ports", "said"),
     [
