@@ -149,6 +149,7 @@ class Peer:
             try:
                 async with asyncio.timeout(self.hold_time):
                     kind, body = await _read(reader)
+                    await asyncio.sleep(0)  # what has come already is read without a pause; others have the loop too
             except TimeoutError:
                 answer = messages.notification(Code.HOLD_TIMER, 0)
                 raise BgpError(f"said nothing for {self.hold_time} seconds", answer) from None

@@ -93,8 +93,8 @@ def hello(asn: int = 64512, hold_time: int = 90, restart_time: int | None = 120,
 
 
 class Meeting:
-    """``peer`` dials, and each call finds another ``router()``. ``states`` are those that it was in; what it is about
-    to read comes by ``reader``."""
+    """``peer`` dials, and each call finds another ``router()``. ``states`` are those that it was in; ``reader`` and
+    ``writer`` are its end of the connection."""
 
     def __init__(self, about: BgpPeerSpec) -> None:
         self._calls: asyncio.Queue[Router] = asyncio.Queue()
@@ -109,8 +109,8 @@ class Meeting:
         self._news.set()
 
     async def _connection(self, about: BgpPeerSpec) -> dialling.Connection:
-        self.reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        return self.reader, writer
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        return self.reader, self.writer
 
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._all.append(Router(reader, writer))
@@ -244,10 +244,40 @@ def test_a_route_that_goes_while_a_router_asks_for_all_is_withdrawn() -> None:
             router = await met.router()
             await router.establish()
             await router.hear_until(bgp.BGPUpdate, lambda: router.ended)
-            met.reader.feed_data(AGAIN)  # the question is read, and nothing is told yet, when the guest goes
+            taken, drain = asyncio.Event(), met.writer.drain
+
+            async def slow() -> None:
+                await taken.wait()
+                await drain()
+
+            met.writer.drain = slow  # type: ignore[method-assign]
+            met.peer.want(ROUTES | {"10.20.0.6/32": "203.0.113.11"})  # it waits for the router to take this
+            await router.hear_until(bgp.BGPUpdate)
+            router.say(AGAIN + b"".join(messages.updates({"10.0.0.0/8": "192.0.2.1"}, (), 1, False)))
+            async with asyncio.timeout(PATIENCE):
+                while not met.peer.received:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             met.peer.want({"10.20.0.0/24": "203.0.113.11"})
+            taken.set()
             await router.hear_until(bgp.BGPUpdate, lambda: "10.20.0.5/32" not in router.told)
             assert router.told == met.peer.announced == {"10.20.0.0/24": "203.0.113.11"}
+
+    asyncio.run(main())
+
+
+def test_a_router_that_talks_without_end_leaves_the_loop_to_others() -> None:
+    async def main() -> None:
+        async with meeting() as (met, _):
+            router = await met.router()
+            await router.establish()
+            await router.hear_until(bgp.BGPUpdate, lambda: router.ended)
+            (said,) = messages.updates({"10.0.0.0/8": "192.0.2.1"}, (), 1, False)
+            met.reader.feed_data(said * 500)
+            seen = set()
+            while met.peer.received < 500:
+                seen.add(met.peer.received)
+                await asyncio.sleep(0)
+            assert len(seen) > 100
 
     asyncio.run(main())
 
