@@ -25,6 +25,7 @@ from controller.pipeline.actions import Target, Track, dec_ttl, goto, load, matc
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, SEGMENT, SOURCE, Source
 from controller.pipeline.ip import IPV4
+from controller.pipeline.ports import FLOATING_ERRORS
 from controller.pipeline.tables import ERROR_IN, ERROR_OUT, GATEWAY, HOP, Action, Flow, Priority, Stage
 from controller.reader import Reader
 from controller.views import ExternalView, FloatingView, NetworkView, PortView
@@ -172,8 +173,8 @@ def _to_own_host(floating: FloatingView, port: PortView, outside: ExternalView, 
 
 def _errors(floating: FloatingView, port: PortView) -> Iterator[Flow]:
     told = Controller(meter_id=port.ofport)
-    into = match(eth_type=IPV4, ipv4_dst=floating.address)
-    yield ERROR_IN.flow(Priority.ANYWHERE, into, told, why=f"for {floating.address}: about {floating.inside}")
+    into, others = match(eth_type=IPV4, ipv4_dst=floating.address), Controller(meter_id=FLOATING_ERRORS)
+    yield ERROR_IN.flow(Priority.ANYWHERE, into, others, why=f"for {floating.address}: about {floating.inside}")
     out = match(in_port=port.ofport, eth_type=IPV4, ipv4_src=floating.inside)
     yield ERROR_OUT.flow(Priority.ANYWHERE, out, told, why=f"of {floating.inside}: about {floating.address}")
 

@@ -17,6 +17,7 @@ MAX_UPLINK = 900
 
 OUTSIDE_ERRORS = 65100  # no port: the meter of what machines outside are told
 NEIGHBOURS = 65101  # no port: the meter of what neighbours on all uplinks say of themselves
+FLOATING_ERRORS = 65102  # no port: the meter of ICMP errors for floating addresses
 
 
 def uplink_port(number: int) -> int:

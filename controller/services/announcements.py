@@ -38,9 +38,9 @@ class Answered:
     port: PortView
 
 
-def answered(fabric: Reader) -> Iterator[Answered]:
-    """The floating addresses that a host answers for now."""
-    for floating in fabric.floating_ips():
+def answered(fabric: Reader, wanted: Callable[[FloatingView], bool] = lambda _: True) -> Iterator[Answered]:
+    """The floating addresses that a host answers for now, of those that are wanted."""
+    for floating in filter(wanted, fabric.floating_ips()):
         port = fabric.port(floating.port)
         host = fabric.host(port.host) if port is not None else None
         outside = host.external if host is not None else None

@@ -102,9 +102,9 @@ class FloatingErrors:
             self._send(host, packet_out(frame, encode_actions(way)))
 
     def _inward(self, host: str, packet: PacketIn, around: Around) -> _Sent | None:
-        for place in answered(self._fabric()):
+        for place in answered(self._fabric(), lambda each: each.address == around.ipv4_dst):
             port, floating = place.port, place.floating
-            if place.host.name == host and floating.address == around.ipv4_dst:
+            if place.host.name == host:
                 frame = translated(packet.data, floating.address, floating.inside, inward=True)
                 segment = port.memberships[0].segment
                 way: list[Action] = [load(SEGMENT, segment), load(SOURCE, Source.VNIC), Resubmit(self._forward)]
@@ -112,9 +112,9 @@ class FloatingErrors:
         return None
 
     def _outward(self, host: str, packet: PacketIn, around: Around, fields: Mapping[str, int]) -> _Sent | None:
-        for place in answered(self._fabric()):
+        for place in answered(self._fabric(), lambda each: each.inside == around.ipv4_src):
             floating, outside = place.floating, place.outside
-            if (place.host.name, place.port.ofport, floating.inside) != (host, fields.get("in_port"), around.ipv4_src):
+            if (place.host.name, place.port.ofport) != (host, fields.get("in_port")):
                 continue
             frame = translated(packet.data, floating.inside, floating.address, inward=False)
             way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(NATTED, 1)]

@@ -7,6 +7,7 @@ from fleets import FleetRows
 from golden_flows import PIPELINE, check, flows_of
 
 from controller.engine import Engine
+from controller.pipeline.ports import FLOATING_ERRORS
 from controller.views import FloatingView
 
 
@@ -51,6 +52,14 @@ def test_only_one_place_of_a_guest_that_migrates_answers_arp_and_both_take_its_p
 
 def test_the_wire_outside_learns_at_once_where_a_guest_has_come_to() -> None:
     check("floating_arrival", "migration", migrating(floating(two_hosts()), "kvm2"))
+
+
+def test_errors_from_outside_cost_a_guest_nothing_of_what_it_may_ask() -> None:
+    """With its own meter anybody outside could keep it from its leases and its name server."""
+    flows = flows_of("floating", floating(two_hosts())).splitlines()
+    [inward] = {line.split("meter_id=")[1] for line in flows if "table=error_in," in line}
+    [outward] = {line.split("meter_id=")[1] for line in flows if "table=error_out," in line}
+    assert (inward, outward) == (f"{FLOATING_ERRORS})", "1)")
 
 
 def test_no_guest_of_the_wire_takes_the_address() -> None:

@@ -16,6 +16,7 @@ from controller.engine import Engine
 from controller.errors import PacketError
 from controller.openflow.decode import PacketIn
 from controller.pipeline.pipeline import Pipeline
+from controller.reader import Reader
 from controller.services.floating_errors import FloatingErrors, translated
 
 OUTSIDE, INSIDE, FAR = "203.0.113.50", "10.0.0.5", "198.51.100.7"
@@ -87,12 +88,15 @@ def test_what_is_no_error_about_it_goes_no_further(frame: bytes) -> None:
 
 
 class World:
-    """A host with a guest that has a floating address; ``sent`` is what its switch was told."""
+    """A host with a guest that has a floating address, and ``others``; ``sent`` is what its switch was told."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: int = 0) -> None:
         fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").outside("kvm1", "phys1", "203.0.113.11")
         fleet.network("web", "nat", subnets=["10.0.0.0/24"]).port("a", "kvm1", "web", addresses=(INSIDE,), ofport=5)
         fleet.floating_ip("one", "web", OUTSIDE, {"vnic": "a"}, mac="02:f1:00:00:00:50")
+        for each in range(100, 100 + others):
+            fleet.port(f"p{each}", "kvm1", "web", addresses=(f"10.0.0.{each}",), ofport=each)
+            fleet.floating_ip(f"f{each}", "web", f"203.0.113.{each}", {"vnic": f"p{each}"})
         engine = Engine(PIPELINE)
         engine.update(fleet.rows())
         self.sent: list[tuple[str, bytes]] = []
@@ -125,6 +129,16 @@ def test_only_the_host_that_answers_for_it_and_only_its_guest() -> None:
     world.service.outward("kvm1", packet(error(INSIDE, FAR, udp(FAR, INSIDE)), OTHER_PORT))
     world.service.outward("kvm1", packet(error("10.0.0.6", FAR, udp(FAR, "10.0.0.6"))))
     assert world.sent == []
+
+
+def test_only_the_address_that_an_error_is_about_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody outside sends them: with a thousand addresses each would take a hundredth of a second."""
+    world, looked = World(others=20), []
+    port = Reader.port
+    monkeypatch.setattr(Reader, "port", lambda reader, name: looked.append(name) or port(reader, name))
+    world.service.inward("kvm1", packet(error(FAR, OUTSIDE, udp(OUTSIDE, FAR))))
+    world.service.outward("kvm1", packet(error(INSIDE, FAR, udp(FAR, INSIDE), 3, 3)))
+    assert (len(world.sent), looked) == (2, ["a", "a"])
 
 
 FRAMES = error(FAR, OUTSIDE, udp(OUTSIDE, FAR)), error(INSIDE, FAR, udp(FAR, INSIDE))
