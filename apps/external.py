@@ -62,7 +62,7 @@ class External(App):
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network = fabric.network(port.network)
-        if network is None or network.gateway is None or not network.gateway.nat or port.arriving:
+        if network is None or network.gateway is None or not network.gateway.sends or port.arriving:
             return
         for kind in map(ethertype, network.gateway.versions):
             yield HOP_KNOWN.flow(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from fleets import FleetRows
-from golden_flows import check
+from golden_flows import check, flows_of
 
 
 def test_a_wire_of_its_own() -> None:
@@ -24,6 +25,16 @@ def test_ipv6_on_a_wire_with_guests() -> None:
     fleet.port("a", "kvm1", "web", addresses=("fd01::5",)).port("b", "kvm1", "api", addresses=("2001:db8:1::5",))
     for app in ("external", "nat", "routing", "mtu"):
         check(f"ipv6_outside_{app}", app, fleet)
+
+
+@pytest.mark.parametrize("mode", ["nat", "route", "open"])
+def test_whose_next_hop_is_not_known_is_metered_by_its_own_vnic(mode: str) -> None:
+    """With the uplink's meter one guest that asks for many would keep all others' routers from being heard."""
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").outside("kvm1", "phys1", "203.0.113.11")
+    fleet.network("web", mode, subnets=["10.0.0.0/24", "fd01::/64"])
+    flows = flows_of("external", fleet.port("a", "kvm1", "web", ofport=7)).splitlines()
+    metered = [line.split("meter_id=")[1] for line in flows if "table=next_hop_known," in line and "in_port=7" in line]
+    assert metered == ["7)", "7)"]
 
 
 def test_a_wire_with_guests_who_are_neither_a_host_nor_its_router() -> None:
