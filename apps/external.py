@@ -19,6 +19,7 @@ from controller.pipeline.app import App
 from controller.pipeline.cookies import next_hop_cookie
 from controller.pipeline.fields import NEXT_HOP, NEXT_HOP6, RESOLVED, RegisterField, Source
 from controller.pipeline.ip import ETHERTYPES, IPV6, ethertype, packets
+from controller.pipeline.ports import ROUTERS
 from controller.pipeline.tables import DROP, GATEWAY, HOP, HOP_KNOWN, NEXT, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import ExternalView, HostView, NetworkView, PortView, Way
@@ -117,9 +118,10 @@ def _asked(outside: ExternalView, address: str) -> tuple[dict[str, Value], list[
 def _arp(outside: ExternalView) -> Iterator[Flow]:
     about, known = _asked(outside, outside.address)
     yield from answers_arp(outside, outside.mac, outside.address, f"ARP: {outside.address} is this host's")
-    for number, (near, learn) in enumerate(known, start=1):
+    meters = outside.uplink, ROUTERS
+    for number, ((near, learn), meter) in enumerate(zip(known, meters, strict=True), start=1):
         yield GATEWAY.flow(
-            Priority.ANYWHERE + number, match(**near), learn, Controller(meter_id=outside.uplink),
+            Priority.ANYWHERE + number, match(**near), learn, Controller(meter_id=meter),
             why="a machine outside says where it is",
         )  # fmt: skip
     yield GATEWAY.flow(Priority.ANYWHERE, match(**about), why="no machine of the subnet outside")
@@ -141,15 +143,15 @@ def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
     yield GATEWAY.flow(Priority.HERE + 3, match(**says, ipv6_nd_tll=_NOBODY), why="says of nobody where it is")
     subnet = IPv6Network(way.subnet)
     near: Value = (str(subnet.network_address), str(subnet.netmask))
-    for number, (machine, pool) in enumerate(((near, _MACHINES6), (way.gateway, _ROUTERS)), start=1):
+    speakers = (near, _MACHINES6, outside.uplink), (way.gateway, _ROUTERS, ROUTERS)
+    for number, (machine, pool, meter) in enumerate(speakers, start=1):
         learn = _learn(outside, NEXT_HOP6, "ipv6_src", "ipv6_nd_sll", pool)
         asked = match(**asks, ipv6_src=machine, ipv6_nd_sll=_UNICAST)
         yield GATEWAY.flow(Priority.HERE + number, asked, learn, *answer, why=why)
         learn = _learn(outside, NEXT_HOP6, "ipv6_nd_target", "ipv6_nd_tll", pool)
         yield GATEWAY.flow(
             Priority.HERE + number, match(**says, ipv6_nd_target=machine, ipv6_nd_tll=_UNICAST), learn,
-            Controller(meter_id=outside.uplink),
-            why="a machine outside says where it is",
+            Controller(meter_id=meter), why="a machine outside says where it is",
         )  # fmt: skip
     yield GATEWAY.flow(Priority.HERE, match(**asks), *answer, why=why)
     other = match(**about, icmpv6_type=_ADVERTISEMENT, ipv6_dst=way.address)

@@ -18,6 +18,7 @@ MAX_UPLINK = 900
 OUTSIDE_ERRORS = 65100  # no port: the meter of what machines outside are told
 NEIGHBOURS = 65101  # no port: the meter of what neighbours on all uplinks say of themselves
 FLOATING_ERRORS = 65102  # no port: the meter of ICMP errors for floating addresses
+ROUTERS = 65103  # no port: the meter of what routers outside say of themselves
 
 
 def uplink_port(number: int) -> int:

@@ -6,6 +6,8 @@ import pytest
 from fleets import FleetRows
 from golden_flows import check, flows_of
 
+from controller.pipeline.ports import ROUTERS
+
 
 def test_a_wire_of_its_own() -> None:
     fleet = (
@@ -25,6 +27,18 @@ def test_ipv6_on_a_wire_with_guests() -> None:
     fleet.port("a", "kvm1", "web", addresses=("fd01::5",)).port("b", "kvm1", "api", addresses=("2001:db8:1::5",))
     for app in ("external", "nat", "routing", "mtu"):
         check(f"ipv6_outside_{app}", app, fleet)
+
+
+def test_no_machine_outside_keeps_routers_from_being_heard() -> None:
+    """Whoever says there without end where it is would have doctor tell of a silent router."""
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1")
+    fleet.outside("kvm1", "phys1", "203.0.113.11", address6="2001:db8::11/64", gateway6="fe80::1")
+    said = [
+        line for line in flows_of("external", fleet).splitlines() if "table=gateway," in line and "meter_id" in line
+    ]
+    routers = [line for line in said if "arp_spa=203.0.113.1," in line or "nd_target=fe80::1," in line]
+    assert len(routers) == 2
+    assert all(line.endswith(f"meter_id={ROUTERS})") == (line in routers) for line in said)
 
 
 @pytest.mark.parametrize("mode", ["nat", "route", "open"])
