@@ -17,16 +17,17 @@ from typing import Literal
 
 from apps.external import answers_arp, not_a_guests
 from apps.forwards import HAIRPIN, HAIRPIN_STATE
+from apps.mtu import SIZE
 from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN_STATE, NAT_OUT_STATE, ZONE
 from controller.openflow.actions import Controller
 from controller.openflow.conntrack import CtClear, Nat
 from controller.openflow.match import Value
-from controller.pipeline.actions import Target, Track, dec_ttl, goto, load, match, resubmit
+from controller.pipeline.actions import Target, Track, check_size, dec_ttl, goto, load, match, resubmit
 from controller.pipeline.app import App
-from controller.pipeline.fields import ISOLATED, SEGMENT, SOURCE, Source
+from controller.pipeline.fields import ISOLATED, SEGMENT, SOURCE, TOO_BIG, Source
 from controller.pipeline.ip import IPV4
 from controller.pipeline.ports import FLOATING_ERRORS
-from controller.pipeline.tables import ERROR_IN, ERROR_OUT, GATEWAY, HOP, Action, Flow, Priority, Stage
+from controller.pipeline.tables import ERROR_IN, ERROR_OUT, GATEWAY, HOP, OVERSIZED, Action, Flow, Priority, Stage
 from controller.reader import Reader
 from controller.views import ExternalView, FloatingView, NetworkView, PortView
 
@@ -40,7 +41,7 @@ _QUOTED = "an ICMP error: the controller translates also what it quotes"
 
 
 class Floating(App):
-    tables = (GATEWAY, FROM_OUTSIDE, HAIRPIN, HAIRPIN_STATE, NAT_OUT_STATE, HOP, ERROR_IN, ERROR_OUT)
+    tables = (GATEWAY, FROM_OUTSIDE, HAIRPIN, HAIRPIN_STATE, SIZE, NAT_OUT_STATE, HOP, ERROR_IN, ERROR_OUT)
 
     def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
         """Where the outside is a network with guests: none of them takes the address."""
@@ -60,6 +61,7 @@ class Floating(App):
             if host.external.holds(floating.address):
                 inward = _inward(floating, port)
                 yield from _from_outside(floating, host.external, inward, answers=not port.arriving)
+                yield from _sizes(floating, host.external, network.gateway.mtu)
                 yield from _from_here(floating, inward)
                 yield from _out(floating, port)
                 yield from _to_own_host(floating, port, host.external, network.gateway.mac)
@@ -93,10 +95,6 @@ def _from_outside(
         why = f"ARP: {address} is a guest's of this host, a floating address"
         yield from answers_arp(outside, floating.mac, address, why)
     own: dict[str, Value] = {"segment": outside.segment, "eth_dst": floating.mac}
-    yield GATEWAY.flow(
-        Priority.ANYWHERE + 1, match(**own, eth_type=IPV4, ipv4_dst=address), goto(FROM_OUTSIDE),
-        why=f"for {address}, a floating address",
-    )  # fmt: skip
     yield GATEWAY.flow(Priority.ANYWHERE, match(**own), why=f"{address} is reached by IPv4 alone")
     yield FROM_OUTSIDE.flow(
         Priority.HERE + 1, match(eth_type=IPV4, ipv4_dst=address), dec_ttl(), *inward,
@@ -107,6 +105,24 @@ def _from_outside(
     yield FROM_OUTSIDE.flow(
         Priority.HERE + 3, match(**_FRAGMENT, ipv4_dst=address), dec_ttl(), *inward,
         _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: {address} becomes {floating.inside}",
+    )  # fmt: skip
+
+
+def _sizes(floating: FloatingView, outside: ExternalView, mtu: int) -> Iterator[Flow]:
+    """What comes in is compared with what the guest's network carries (see Mtu), before anything of it is changed."""
+    address = floating.address
+    there: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": address}
+    yield GATEWAY.flow(
+        Priority.ANYWHERE + 1, match(segment=outside.segment, eth_dst=floating.mac, **there),
+        check_size(mtu, TOO_BIG), goto(FROM_OUTSIDE), why=f"for {address}, a floating address",
+    )  # fmt: skip
+    yield FROM_OUTSIDE.flow(
+        Priority.HERE + 4, match(in_port=outside.uplink, too_big=1, **there), goto(OVERSIZED),
+        why=f"the network of {floating.inside} carries {mtu} bytes",
+    )  # fmt: skip
+    yield SIZE.flow(
+        Priority.HERE, match(source=Source.VNIC, **there), check_size(mtu, TOO_BIG), goto(OVERSIZED),
+        why=f"{address} is on this host, where the network of {floating.inside} carries {mtu} bytes",
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
 from controller.pipeline.fields import OUT, RESOLVED, SEGMENT, SOURCE, Source
 from controller.reader import Reader
+from controller.services.announcements import answered
 from controller.services.icmp_message import Quoted, Why, decode, encode
 from controller.services.prefixes import Prefixes
 from controller.views import ExternalView, GatewayView
@@ -103,7 +104,7 @@ class IcmpErrors:
         outside = view.external if view is not None else None
         try:
             about = decode(packet_in.data)
-            mtu = self._networks(fabric).room(about, outside)
+            mtu = _behind(fabric, host, about) or self._networks(fabric).room(about, outside)
             if mtu is None or about.size <= mtu:
                 return  # it has become another since
             if outside is not None and packet_in.in_port == outside.uplink:
@@ -141,3 +142,13 @@ class IcmpErrors:
         way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(RESOLVED, 1)]
         table = self._ways.translate if tracked else self._ways.hop
         self._send(host, packet_out(frame, encode_actions([*way, Resubmit(table)])))
+
+
+def _behind(fabric: Reader, host: str, about: Quoted) -> int | None:
+    """Bytes that a packet for a floating address may have at the host that has it; None where it has none such."""
+    address = str(about.destination)
+    for place in answered(fabric, lambda each: each.address == address):
+        network = fabric.network(place.port.network) if place.host.name == host else None
+        if network is not None and network.gateway is not None:
+            return network.gateway.mtu
+    return None

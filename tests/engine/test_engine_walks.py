@@ -188,6 +188,28 @@ def test_a_routed_packet_gets_where_it_fits(mtu: int, wire: int, size: int) -> N
     assert punted(world, sent("198.51.100.7")) == ("next_hop_known" if size <= wire else "oversized")
 
 
+@pytest.mark.parametrize(("size", "fits"), [(1300, True), (1301, False)])
+def test_what_is_for_a_floating_address_fits_into_its_guests_network(size: int, fits: bool) -> None:
+    gateway, mac = "02:f5:00:00:00:01", "02:f1:00:00:00:50"
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").outside("kvm1", "phys1", "203.0.113.11")
+    fleet.network("web", "nat", subnets=["10.1.0.0/24"], mtu=1300)
+    fleet.network("api", "nat", subnets=["10.2.0.0/24"], gateway_mac=gateway)
+    fleet.port("a", "kvm1", "api", ofport=1, addresses=("10.2.0.5",))
+    fleet.port("b", "kvm1", "web", ofport=2, addresses=("10.1.0.5",))
+    world = built(fleet.floating_ip("one", "web", "203.0.113.50", {"vnic": "b"}, mac=mac))
+
+    def sent(own: int, to: str, by: str) -> Frame:
+        frame = ip(own, number("eth_dst", to), sender=by, to="203.0.113.50", nw_ttl=64, ip_proto=17, ip_frag=0)
+        return replace(frame, size=size + 14)
+
+    inwards = sent(STRANGERS[0], mac, "198.51.100.7")
+    assert places(world.from_outside("phys1", inwards)) == ([("kvm1", 2)] if fits else [])
+    if not fits:
+        run = world.switches["kvm1"].run(uplink_port(fleet.uplink_numbers.of("phys1")), inwards)
+        assert [PIPELINE.tables[run.steps[each.step].table].name for each in run.sent] == ["oversized"]
+        assert punted(world, sent(mac_of(fleet.ports["a"]), gateway, "10.2.0.5")) == "oversized"
+
+
 @pytest.mark.parametrize(
     ("sender", "passes"),
     [("198.51.100.7", True), ("2001:db8:1::7", True), ("240.0.0.1", True), ("::2", True)]

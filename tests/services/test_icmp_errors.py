@@ -216,6 +216,7 @@ class Played:
         made = FleetRows().host("kvm1", "192.0.2.1", "phys1")
         ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
         made.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00", mtu=1350, **ipv6)
+        made.host("kvm2", "192.0.2.2", "phys1").outside("kvm2", "phys1", "203.0.113.12", mac="02:f5:00:00:02:00")
         made.network("web", "nat", subnets=["10.0.0.0/24", "fd00::/64"], gateway_mac=GATEWAY.mac)
         behind = [{"to": "10.50.0.7/32", "via": "10.9.0.7"}]
         made.network("api", "route", subnets=["10.9.0.0/24", "fd09::/64"], mtu=1300, routes=behind)
@@ -226,6 +227,10 @@ class Played:
         ]  # as its guests reach nobody else, they may be others' too
         made.network("alone", subnets=subnets, mtu=1440)
         made.port("a", "kvm1", "web", ofport=7, addresses=("10.0.0.5", "fd00::5"))
+        made.network("small", "nat", subnets=["10.7.0.0/24"], mtu=1200)
+        for host in ("kvm1", "kvm2"):
+            made.port(f"on {host}", host, "small", ofport=9, addresses=(f"10.7.0.{host[-1]}",))
+            made.floating_ip(host, "small", f"203.0.113.5{host[-1]}", {"address": f"10.7.0.{host[-1]}"})
         self.segments = dict(made.segment_numbers.taken)
         self._rows, self._fabric = made, Fabric()
         self._fabric.update(made.rows())
@@ -272,6 +277,8 @@ class Played:
         (frame6(bytes(1400)), 1300, "fd00::1"),
         (frame(bytes(1400), dst="198.51.100.7"), 1350, "10.0.0.1"),
         (frame6(bytes(1400), dst="2001:db8:1::7"), 1350, "fd00::1"),
+        (frame(bytes(1200), dst="203.0.113.51"), 1200, "10.0.0.1"),  # a floating address of this host
+        (frame(bytes(1400), dst="203.0.113.52"), 1350, "10.0.0.1"),  # one of another
     ],
 )
 def test_a_guest_is_told_by_its_gateway_what_fits_where_it_sends(sent: bytes, mtu: int, by: str) -> None:
@@ -292,6 +299,13 @@ def test_a_machine_outside_is_told_by_the_host(sent: bytes, by: str, tracked: in
     way, message = Played().told(sent, UPLINK, ct_state=tracked) or (0, b"")
     assert way == table
     assert message.endswith(made(decode(sent), "02:f5:00:00:01:00", by, Why.TOO_BIG, 1300))
+
+
+def test_a_machine_outside_is_told_what_fits_where_a_floating_address_leads() -> None:
+    sent = frame(bytes(1200), src="198.51.100.7", dst="203.0.113.51")
+    table, message = Played().told(sent, UPLINK) or (0, b"")
+    assert table == HOP
+    assert message.endswith(made(decode(sent), "02:f5:00:00:01:00", "203.0.113.11", Why.TOO_BIG, 1200))
 
 
 def test_nobody_is_told_of_what_fits_and_nobody_who_is_not_known() -> None:
