@@ -55,6 +55,8 @@ class Backoff:
         rest = self._next - self._shortest
         self._next = min(self._next * 2, self._longest)
         await asyncio.sleep(self._shortest * spread)
+        # not wait_for(), which before Python 3.12 loses a cancellation that comes with the event
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurried.wait(), rest * spread)
+            async with asyncio.timeout(rest * spread):
+                await self._hurried.wait()
         self._hurried.clear()
