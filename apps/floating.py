@@ -44,14 +44,14 @@ class Floating(App):
     tables = (GATEWAY, FROM_OUTSIDE, HAIRPIN, HAIRPIN_STATE, SIZE, NAT_OUT_STATE, HOP, ERROR_IN, ERROR_OUT)
 
     def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
-        """Where the outside is a network with guests: none of them takes the address."""
+        """Where the outside is a network with guests: none of them takes the address, which may be nobody's for now."""
         if network.uplink is None:
             return
         outsides = [h.external for h in fabric.hosts() if h.external is not None and h.external.network == network.name]
-        for floating in fabric.floating_ips():
-            for segment in sorted({each.segment for each in outsides if each.holds(floating.address)}):
-                why = f"{floating.address} is a floating address"
-                yield from not_a_guests(segment, floating.address, Priority.FORBIDDEN, why, floating.mac)
+        for address, mac in fabric.floating_addresses():
+            for segment in sorted({each.segment for each in outsides if each.holds(address)}):
+                why = f"{address} is a floating address"
+                yield from not_a_guests(segment, address, Priority.FORBIDDEN, why, mac)
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network, host = fabric.network(port.network), fabric.host(port.host)

@@ -118,8 +118,12 @@ class Fabric:
         for name in forwards | _led_elsewhere(rows.forwards, moved, everything=bool(hosts or networks)):
             self._forward(name, self._forward_view(name, rows), touched)
         floating = {name for kind, name in pending if kind == "FloatingIP"}
-        for name in floating | _led_elsewhere(rows.floating, moved, everything=bool(networks)):
+        floating |= {name for name, spec in rows.floating.items() if spec.network in networks}
+        for name in floating | _led_elsewhere(rows.floating, moved, everything=False):
             self._floating(name, self._floating_view(name, rows), touched)
+            spec = rows.floating.get(name)
+            self._set(("outside of floating", name), (spec.address, spec.eth) if spec is not None else None, touched)
+            self._member(("names", "outside of floating"), name, spec is not None)
         for host in self._moved:
             self._on_the_way(host)
         self._moved.clear()
@@ -132,7 +136,8 @@ class Fabric:
         found = {("Host", name) for name in (*rows.hosts, *self.names("host"))}
         found |= {("Network", name) for name in (*rows.networks, *self.names("network"))}
         found |= {("PortForward", str(name)) for name in (*rows.forwards, *self._groups.get(("names", "forward"), ()))}
-        found |= {("FloatingIP", str(name)) for name in (*rows.floating, *self._groups.get(("names", "floating"), ()))}
+        known_floating = self._groups.get(("names", "outside of floating"), ())
+        found |= {("FloatingIP", str(name)) for name in (*rows.floating, *known_floating)}
         known = (key[1] for key in self._answers if key[0] in {"port", "barred", "registration"})
         return found | {("Port", str(name)) for name in (*rows.ports, *rows.registered, *known)}
 
@@ -276,15 +281,19 @@ class Fabric:
         for host in {view.host for view in (*old, *new)}:
             self._member(("barred on host", host), name, any(view.host == host for view in new))
 
+    def _perhaps_meant(self, spec: PortForwardSpec | FloatingIPSpec) -> list[PortView]:
+        """The vNICs of its network, by name, among which the target is; that one alone where it is named."""
+        names, vnic = self._groups.get(("ports of network", spec.network), set()), spec.target.vnic
+        return [self._answers[("port", port)] for port in sorted(names if vnic is None else names & {vnic})]
+
     def _forward_view(self, name: str, rows: Rows) -> ForwardView | None:
         spec = rows.forwards.get(name)
         network: NetworkView | None = self._answers.get(("network", spec.network)) if spec is not None else None
         if spec is None or network is None:
             return None
-        names = self._groups.get(("ports of network", network.name), ())
         hosts = {host: view for host in rows.hosts if (view := self._answers.get(("host", host))) is not None}
         return forward_view(
-            name, spec, network, [self._answers[("port", port)] for port in sorted(names)],
+            name, spec, network, self._perhaps_meant(spec),
             {host: hosts[host] for host in spec.listens_on(rows.hosts) if host in hosts}, hosts,
         )  # fmt: skip
 
@@ -308,8 +317,7 @@ class Fabric:
         network: NetworkView | None = self._answers.get(("network", spec.network)) if spec is not None else None
         if spec is None or network is None:
             return None
-        names = self._groups.get(("ports of network", network.name), ())
-        return floating_view(name, spec, network, [self._answers[("port", port)] for port in sorted(names)])
+        return floating_view(name, spec, network, self._perhaps_meant(spec))
 
     def _floating(self, name: str, new: FloatingView | None, touched: set[Key]) -> None:
         old: FloatingView | None = self._answers.get(("floating", name))

@@ -35,6 +35,7 @@ from controller.history import EventFilter, Found, rfc3339
 from controller.lldp import shown
 from controller.measures import measure
 from controller.model.documents import Document, dump_spec
+from controller.model.floating import outside_subnets
 from controller.model.host import HostSpec
 from controller.model.kinds import Fleet, network_mtu, overlay_mtu
 from controller.model.network import NetworkSpec, network_uuid, return_routes
@@ -279,11 +280,11 @@ class FleetOperations(Whereabouts):
     def _floating_of(self, kind: str, name: str) -> builtins.list[str]:
         """FloatingIPs that could not be without this object."""
         desired = self._desired
-        without = {host: spec for host, spec in desired.hosts.items() if (kind, host) != ("Host", name)}
+        left = outside_subnets({host: spec for host, spec in desired.hosts.items() if (kind, host) != ("Host", name)})
         return sorted(
             floating
             for floating, spec in desired.floating.items()
-            if (kind, spec.network) == ("Network", name) or (kind == "Host" and not spec.answered_by(without))
+            if (kind, spec.network) == ("Network", name) or (kind == "Host" and not spec.is_in(left))
         )
 
     def _moved_bridge(self, document: Document) -> Iterator[Problem]:

@@ -117,6 +117,11 @@ class Reader:
         names = self._get(("names", "floating")) or ()
         return [view for name in names if (view := self.floating(name)) is not None]
 
+    def floating_addresses(self) -> list[tuple[str, str]]:
+        """Address and MAC outside of every floating address, by name, whether its target is there or not."""
+        names = self._get(("names", "outside of floating")) or ()
+        return [outside for name in names if (outside := self._get(("outside of floating", name))) is not None]
+
     def floating_to(self, port: PortView) -> list[FloatingView]:
         """The floating addresses that lead to that vNIC, at either place of one that is being copied; one of each of
         its addresses, the first one by name."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
 from pydantic import Field
@@ -11,8 +12,8 @@ from pydantic import Field
 from controller.errors import Problem
 from controller.model import target
 from controller.model.fields import Mac, ProfilePart, Spec
-from controller.model.host import External, HostSpec
-from controller.model.network import NetworkSpec
+from controller.model.host import HostSpec, external_mac
+from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.port import PortSpec
 from controller.model.subnet import Ipv4
 from controller.model.target import GuestTarget
@@ -33,14 +34,18 @@ class FloatingIPSpec(Spec):
         """The MAC that goes with the address: locally administered (IEEE 802-2014, 8.4)."""
         return self.mac or "02:f1:" + blake2b(f"floating {self.address}".encode(), digest_size=4).digest().hex(":")
 
-    def answered_by(self, hosts: Mapping[str, HostSpec]) -> frozenset[str]:
-        """The hosts that meet the outside where the address is."""
-        return frozenset(
-            name for name, host in hosts.items() if host.external is not None and self.is_at(host.external)
-        )
+    def is_in(self, subnets: Iterable[ipaddress.IPv4Network]) -> bool:
+        """Whether some of the subnets has the address."""
+        return any(ipaddress.IPv4Address(self.address) in subnet for subnet in subnets)
 
-    def is_at(self, external: External) -> bool:
-        return ipaddress.IPv4Address(self.address) in external.subnet
+
+def outside_subnets(hosts: Mapping[str, HostSpec]) -> frozenset[ipaddress.IPv4Network]:
+    """Those of the hosts' external addresses."""
+    return frozenset(host.external.subnet for host in hosts.values() if host.external is not None)
+
+
+_Wire = tuple[str, int]
+"""A physical network, and the VLAN there; 0 is the untagged one."""
 
 
 def problems(
@@ -50,11 +55,20 @@ def problems(
     ports: Mapping[str, PortSpec],
 ) -> Iterator[Problem]:
     """What does not hold between the floating addresses and the rest of a fleet."""
+    if not floating:
+        return
+    outside, macs = _Outside(hosts), _macs(hosts, networks, ports)
+    guests = _guests({spec.address for spec in floating.values()}, networks, ports)
     seen: dict[tuple[str, str], str] = {}
     for name, spec in sorted(floating.items()):
         where = f"FloatingIP {name}"
-        yield from _outside(where, spec, hosts)
-        yield from _guests(where, spec, hosts, networks, ports)
+        yield from outside.problems(where, spec)
+        for wire, whose in guests[spec.address]:
+            if wire in outside.wires(spec.address):
+                yield Problem(f"{where}: address", f"{spec.address} is {whose}", "choose another")
+                break
+        if spec.eth in macs:
+            yield Problem(f"{where}: mac", f"{spec.eth} is {macs[spec.eth]}", "choose another, or leave mac out")
         yield from target.problems(where, spec.network, spec.target, networks)
         for what, value, remedy in (
             ("address", spec.address, "give each its own"),
@@ -66,40 +80,63 @@ def problems(
                 yield Problem(f"{where}: {what}", f"{told} is FloatingIP {other}'s already", remedy)
 
 
-def _outside(where: str, spec: FloatingIPSpec, hosts: Mapping[str, HostSpec]) -> Iterator[Problem]:
-    there = spec.answered_by(hosts)
-    if not there:
-        subnets = sorted({str(host.external.subnet) for host in hosts.values() if host.external is not None})
-        yield Problem(f"{where}: address", f"{spec.address} is in no subnet of a host's external address",
-                      f"those are: {', '.join(subnets) or 'none yet'}")  # fmt: skip
-    address = ipaddress.IPv4Address(spec.address)
-    for name, external in sorted((name, each) for name, host in hosts.items() if (each := host.external) is not None):
-        if spec.address == external.ip:
-            yield Problem(f"{where}: address", f"{address} is Host {name}'s external address", "choose another")
-        elif spec.address == external.gateway:
-            yield Problem(f"{where}: address", f"{address} is the router of Host {name}", "choose another")
-        elif name in there and address in {external.subnet.network_address, external.subnet.broadcast_address}:
-            yield Problem(f"{where}: address", f"{address} is no address of a machine in {external.subnet}",
-                          "choose another")  # fmt: skip
-        else:
-            continue
-        return
+class _Outside:
+    """Where hosts meet the outside, read once for however many addresses."""
+
+    def __init__(self, hosts: Mapping[str, HostSpec]) -> None:
+        self._wires: dict[ipaddress.IPv4Network, set[_Wire]] = defaultdict(set)
+        self._taken: dict[str, str] = {}
+        for name, host in sorted(hosts.items()):
+            if (external := host.external) is not None:
+                self._wires[external.subnet].add((external.uplink, external.vlan or 0))
+                self._taken.setdefault(external.ip, f"Host {name}'s external address")
+                self._taken.setdefault(external.gateway, f"the router of Host {name}")
+
+    def wires(self, address: str) -> set[_Wire]:
+        """The wires where hosts answer for the address."""
+        there = ipaddress.IPv4Address(address)
+        return {wire for subnet, wires in self._wires.items() if there in subnet for wire in wires}
+
+    def problems(self, where: str, spec: FloatingIPSpec) -> Iterator[Problem]:
+        address = ipaddress.IPv4Address(spec.address)
+        there = [subnet for subnet in self._wires if address in subnet]
+        if not there:
+            yield Problem(f"{where}: address", f"{address} is in no subnet of a host's external address",
+                          f"those are: {', '.join(sorted(map(str, self._wires))) or 'none yet'}")  # fmt: skip
+        if spec.address in self._taken:
+            yield Problem(f"{where}: address", f"{address} is {self._taken[spec.address]}", "choose another")
+            return
+        for subnet in there:
+            if address in {subnet.network_address, subnet.broadcast_address}:
+                yield Problem(f"{where}: address", f"{address} is no address of a machine in {subnet}",
+                              "choose another")  # fmt: skip
+                return
 
 
 def _guests(
-    where: str,
-    spec: FloatingIPSpec,
-    hosts: Mapping[str, HostSpec],
-    networks: Mapping[str, NetworkSpec],
-    ports: Mapping[str, PortSpec],
-) -> Iterator[Problem]:
-    """An address of the wire that is a registered guest's there."""
-    outsides = (hosts[name].external for name in spec.answered_by(hosts))
-    wires = {(each.uplink, each.vlan or 0) for each in outsides if each is not None}
+    wanted: set[str], networks: Mapping[str, NetworkSpec], ports: Mapping[str, PortSpec]
+) -> Mapping[str, list[tuple[_Wire, str]]]:
+    """Of these addresses those that are registered guests' on a wire, with the wire and whose each is."""
+    found: dict[str, list[tuple[_Wire, str]]] = defaultdict(list)
     for name, port in sorted(ports.items()):
         network = networks.get(port.network)
-        if spec.address not in port.addresses or network is None or network.physical_network is None:
+        if network is None or network.physical_network is None:
             continue
-        if any((network.physical_network, vlan) in wires for vlan in network.vlans()):
-            yield Problem(f"{where}: address", f"{spec.address} is Port {name}'s on Network {port.network}",
-                          "choose another")  # fmt: skip
+        for address in wanted.intersection(port.addresses):
+            whose = f"Port {name}'s on Network {port.network}"
+            found[address] += (((network.physical_network, vlan), whose) for vlan in network.vlans())
+    return found
+
+
+def _macs(
+    hosts: Mapping[str, HostSpec], networks: Mapping[str, NetworkSpec], ports: Mapping[str, PortSpec]
+) -> Mapping[str, str]:
+    """The MACs that are somebody's, and whose: by them switches tell apart what is routed, and for whom."""
+    found = {port.mac: f"Port {name}'s" for name, port in ports.items()}
+    for name, network in networks.items():
+        if network.subnets:
+            found[network_gateway_mac(name, network)] = f"the gateway's of Network {name}"
+    for name, host in hosts.items():
+        if host.external is not None:
+            found[external_mac(name, host.external)] = f"that of Host {name}'s external address"
+    return found

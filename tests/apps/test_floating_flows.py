@@ -67,8 +67,22 @@ def test_no_guest_of_the_wire_takes_the_address() -> None:
     check("floating_wire", "floating", fleet)
 
 
-def test_without_a_target_there_is_nothing() -> None:
-    assert flows_of("floating", floating(two_hosts(), vm="nobody")) == "\n"
+@pytest.mark.parametrize("target", [{"vm": "nobody"}, {"vnic": "a"}, {"address": "10.0.0.77"}])
+def test_nobody_on_the_wire_takes_the_address_while_its_guest_is_away(target: dict[str, str]) -> None:
+    def taken(fleet: FleetRows) -> set[str]:
+        fleet.network("lan", "bridge", physical_network="phys1").port("pc", "kvm2", "lan")
+        return {line for line in flows_of("floating", fleet).splitlines() if "_owner," in line}
+
+    away = floating(two_hosts(), **target)
+    away.put("Port", "a", away.ports["a"].model_copy(update={"state": "absent"}))
+    assert taken(away)
+    assert taken(away) == taken(floating(two_hosts()))
+
+
+def test_without_a_target_there_is_nothing_else() -> None:
+    flows = flows_of("floating", floating(two_hosts(), vm="nobody")).splitlines()
+    assert flows
+    assert all(line.endswith("actions=drop") for line in flows if "table=" in line)
 
 
 @pytest.mark.parametrize("host", ["kvm3", "kvm4"])

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from controller.errors import Problem
 from controller.model.floating import FloatingIPSpec
-from controller.model.host import HostSpec
+from controller.model.host import External, HostSpec
 from controller.model.kinds import Fleet
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec
@@ -25,11 +25,12 @@ def fleet(**wanted: FloatingIPSpec) -> Fleet:
     """Two hosts with an address outside, one without, and three networks, one of them that of the outside."""
     hosts = {"kvm0": HostSpec(ovsdb="unix:/kvm0")}
     for number in (1, 2):
-        outside = {"uplink": "phys1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1"}
+        outside = {"uplink": "phys1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1",
+                   "mac": f"02:f5:00:00:00:1{number}"}  # fmt: skip
         document = {"ovsdb": f"unix:/kvm{number}", "uplinks": {"phys1": {"interface": "eth1"}}, "external": outside}
         hosts[f"kvm{number}"] = HostSpec.model_validate(document)
     networks = {
-        "web": NetworkSpec(mode="nat", subnets=("10.0.0.0/24",)),
+        "web": NetworkSpec(mode="nat", subnets=("10.0.0.0/24",), gateway_mac="02:f5:00:00:00:01"),
         "lab": NetworkSpec(mode="isolated"),
         "lan": NetworkSpec(mode="bridge", physical_network="phys1"),
     }
@@ -72,11 +73,30 @@ def test_what_is_none(address: str, target: dict[str, Any]) -> None:
         (floating(network="lab"), "network: Network lab has mode isolated; name one with mode nat; there are: web"),
         (floating(target={"address": "10.1.0.5"}), "target.address: 10.1.0.5 is not in Network web; use an address of "
          "10.0.0.0/24"),
+        (floating(mac="52:54:00:00:00:09"), "mac: 52:54:00:00:00:09 is Port pc's; choose another, or leave mac out"),
+        (floating(mac="02:f5:00:00:00:01"), "mac: 02:f5:00:00:00:01 is the gateway's of Network web; choose another, "
+         "or leave mac out"),
+        (floating(mac="02:f5:00:00:00:11"), "mac: 02:f5:00:00:00:11 is that of Host kvm1's external address; choose "
+         "another, or leave mac out"),
         (floating(target={"address": "10.0.0.1"}), "target.address: 10.0.0.1 is the gateway's; name a guest's address"),
     ],
 )  # fmt: skip
 def test_what_is_refused(wrong: FloatingIPSpec, what: str) -> None:
     assert said(*fleet(one=wrong).problems()) == [f"FloatingIP one: {what}"]
+
+
+def test_a_hosts_outside_is_read_once_however_many_addresses_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of a fleet with a thousand of them would hold the controller up for seconds."""
+    read, subnet = [], External.subnet.fget
+    assert subnet is not None
+    monkeypatch.setattr(External, "subnet", property(lambda external: read.append(external) or subnet(external)))
+    counts = []
+    for count in (1, 50):
+        read.clear()
+        wanted = {f"f{n}": floating(f"203.0.113.{100 + n}", {"vnic": f"v{n}"}) for n in range(count)}
+        assert fleet(**wanted).problems() == []
+        counts.append(len(read))
+    assert counts[0] == counts[1]
 
 
 def test_an_address_of_another_vlan_is_another() -> None:
