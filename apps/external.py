@@ -159,8 +159,9 @@ def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
 
 
 def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str | None = None) -> Iterator[Flow]:
-    """No vNIC speaks as that address, or from that MAC."""
-    for table, _, terms in claims(address):
+    """No vNIC speaks as that address, or from that MAC. What is forbidden is so also to who may speak for anybody."""
+    for owners, _, terms in claims(address):
+        table = NEIGHBOUR_OWNER if priority == Priority.FORBIDDEN else owners
         yield table.flow(priority, match(segment=segment, source=Source.VNIC, **terms), why=why)
     if mac is not None:
         yield NEIGHBOUR_OWNER.flow(priority, match(segment=segment, source=Source.VNIC, eth_src=mac), why=why)

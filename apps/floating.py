@@ -32,6 +32,7 @@ from controller.reader import Reader
 from controller.views import ExternalView, FloatingView, NetworkView, PortView
 
 _UNKNOWN = 0, sum(KNOWN)  # the tracker knows no connection that the packet belongs to
+_ARP, _REQUEST = 0x0806, 1
 _ICMP, _ERRORS = 1, (3, 11, 12)  # unreachable, time exceeded, parameter problem: RFC 792
 # Open vSwitch 3.1's userspace datapath adjusts the UDP checksum of later fragments, too, which have none. A packet
 # between two guests of a host is translated twice: what the tracker found in a zone it does not look for again there.
@@ -94,6 +95,12 @@ def _from_outside(
     if answers:  # where the guest is to come, an answer would draw its packets away from where it is
         why = f"ARP: {address} is a guest's of this host, a floating address"
         yield from answers_arp(outside, floating.mac, address, why)
+        # An answer would tell the physical switch that the address is still here.
+        told: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_op": _REQUEST}
+        yield GATEWAY.flow(
+            Priority.EXCEPTION, match(**told, arp_tpa=address, arp_sha=floating.mac),
+            why=f"{address} is announced where its guest is now",
+        )
     own: dict[str, Value] = {"segment": outside.segment, "eth_dst": floating.mac}
     yield GATEWAY.flow(Priority.ANYWHERE, match(**own), why=f"{address} is reached by IPv4 alone")
     yield FROM_OUTSIDE.flow(

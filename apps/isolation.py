@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from controller.pipeline.actions import goto, load, match, output
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, OUT, PRIVATE, Source
-from controller.pipeline.tables import CLASSIFY, FORWARD, Flow, Priority, Stage, Table
+from controller.pipeline.tables import CLASSIFY, FORWARD, GATEWAY, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import NetworkView, PortView
 
@@ -78,6 +78,12 @@ class Isolation(App):
                 load(OUT, network.uplink),
                 goto(Stage.INGRESS_POLICY),
                 why="a vepa vNIC's frames all leave by the uplink",
+            )
+            yield GATEWAY.flow(
+                Priority.EXCEPTION + 1,
+                match(in_port=port.ofport),
+                goto(Stage.FORWARD),
+                why="a vepa vNIC is answered by the physical network alone; its frames all leave by the uplink",
             )
             yield ISOLATION.flow(
                 Priority.HERE,

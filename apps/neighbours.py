@@ -88,13 +88,7 @@ class Neighbours(App):
         if not _known_elsewhere(port, fabric) and not port.arriving:
             yield from self._answers(port)
         if port.isolation == "vepa":
-            yield NEIGHBOURS.flow(
-                Priority.EXCEPTION,
-                match(in_port=port.ofport),
-                goto(Stage.TRANSLATE_IN),
-                why="a vepa vNIC's questions all leave by the uplink",
-            )
-            return
+            return  # its questions all leave by the uplink (see Isolation)
         for address in port.addresses:
             question = _solicitation(address) if ":" in address else _arp_request(address)
             yield NEIGHBOURS.flow(

@@ -210,6 +210,49 @@ def test_what_is_for_a_floating_address_fits_into_its_guests_network(size: int, 
         assert punted(world, sent(mac_of(fleet.ports["a"]), gateway, "10.2.0.5")) == "oversized"
 
 
+def floating(isolation: str = "none") -> FleetRows:
+    """A guest with a floating address, and one of the wire outside, both on one host."""
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1")
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00")
+    fleet.network("web", "nat", subnets=["10.1.0.0/24"])
+    fleet.network("lan", "bridge", physical_network="phys1", portgroups={"out": {"isolation": isolation}})
+    fleet.port("a", "kvm1", "web", ofport=1, addresses=("10.1.0.5",)).port("pc", "kvm1", "lan", "out", ofport=2)
+    return fleet.floating_ip("one", "web", "203.0.113.50", {"vnic": "a"}, mac="02:f1:00:00:00:50")
+
+
+def test_a_host_that_a_guest_left_does_not_answer_its_floating_addresss_announcement_from_the_next_one() -> None:
+    """The physical switch would learn from the answer that the address is still here."""
+    world, mac = built(floating()), number("eth_src", "02:f1:00:00:00:50")
+    assert world.from_outside("phys1", arp(mac, "203.0.113.50", "203.0.113.50")) == []
+    # Somebody else who says that the address is its own is told whose it is.
+    [answer] = world.from_outside("phys1", arp(STRANGERS[0], "203.0.113.50", "203.0.113.50"))
+    assert (answer.place, answer.frame["arp_sha"]) == ("phys1", mac)
+
+
+@pytest.mark.parametrize(("to", "at"), [("203.0.113.50", "02:f1:00:00:00:50"), ("203.0.113.11", "02:f5:00:00:01:00")])
+def test_what_a_vepa_vnic_sends_to_an_address_outside_of_its_own_host_leaves_by_the_uplink(to: str, at: str) -> None:
+    fleet = floating("vepa")
+    world, mac = built(fleet), mac_of(fleet.ports["pc"])
+    for frame in (
+        arp(mac, "203.0.113.60", to),
+        ip(mac, number("eth_dst", at), sender="203.0.113.60", to=to, nw_ttl=64, ip_proto=17, ip_frag=0),
+        ip(mac, number("eth_dst", at), sender="203.0.113.60", to=to, nw_ttl=64, ip_proto=1, icmpv4_type=8, ip_frag=0),
+    ):
+        assert world.from_vnic("kvm1", 2, frame) == [Delivery("phys1", frame)]
+
+
+@pytest.mark.parametrize("address", ["203.0.113.50", "203.0.113.11"])
+@pytest.mark.parametrize("group", [{"filters": []}, {"learning": True}, {"learn_addresses": 2}])
+def test_who_may_speak_for_anybody_speaks_for_no_address_that_the_fleet_answers_for(
+    group: dict[str, object], address: str
+) -> None:
+    fleet = floating().network("lan", "bridge", physical_network="phys1", portgroups={"out": group})
+    world, mac = built(fleet), mac_of(fleet.ports["pc"])
+    to = number("eth_dst", "02:00:00:00:0f:01")
+    for frame in (arp(mac, address, "203.0.113.60"), ip(mac, to, sender=address, to="203.0.113.60", ip_proto=17)):
+        assert world.from_vnic("kvm1", 2, frame) == []
+
+
 @pytest.mark.parametrize(
     ("sender", "passes"),
     [("198.51.100.7", True), ("2001:db8:1::7", True), ("240.0.0.1", True), ("::2", True)]
