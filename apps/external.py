@@ -11,7 +11,8 @@ from ipaddress import IPv4Network, IPv6Network
 
 from apps.l2 import FLOOD, copies
 from apps.neighbours import ANSWER_ND, BACK, advertisement, arp_reply
-from apps.ownership import NEIGHBOUR_OWNER, claims
+from apps.ownership import claims
+from apps.spoof_guard import SPOOF_GUARD
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import LearnInto, goto, learned_load, learned_match, load, match, move, resubmit
@@ -159,12 +160,13 @@ def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
 
 
 def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str | None = None) -> Iterator[Flow]:
-    """No vNIC speaks as that address, or from that MAC. What is forbidden is so also to who may speak for anybody."""
+    """No vNIC speaks as that address, or from that MAC. Of what is forbidden none is asked whether it may, or learns
+    it."""
     for owners, _, terms in claims(address):
-        table = NEIGHBOUR_OWNER if priority == Priority.FORBIDDEN else owners
+        table = SPOOF_GUARD if priority == Priority.FORBIDDEN else owners
         yield table.flow(priority, match(segment=segment, source=Source.VNIC, **terms), why=why)
     if mac is not None:
-        yield NEIGHBOUR_OWNER.flow(priority, match(segment=segment, source=Source.VNIC, eth_src=mac), why=why)
+        yield SPOOF_GUARD.flow(priority, match(segment=segment, source=Source.VNIC, eth_src=mac), why=why)
 
 
 def _learn(outside: ExternalView, next_hop: RegisterField, address: str, mac: str, pool: int) -> LearnInto:

@@ -98,7 +98,8 @@ def _from_outside(
         # An answer would tell the physical switch that the address is still here.
         told: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_op": _REQUEST}
         yield GATEWAY.flow(
-            Priority.EXCEPTION, match(**told, arp_tpa=address, arp_sha=floating.mac),
+            Priority.EXCEPTION,
+            match(**told, arp_tpa=address, arp_sha=floating.mac),
             why=f"{address} is announced where its guest is now",
         )
     own: dict[str, Value] = {"segment": outside.segment, "eth_dst": floating.mac}

@@ -71,7 +71,7 @@ def test_no_guest_of_the_wire_takes_the_address() -> None:
 def test_nobody_on_the_wire_takes_the_address_while_its_guest_is_away(target: dict[str, str]) -> None:
     def taken(fleet: FleetRows) -> set[str]:
         fleet.network("lan", "bridge", physical_network="phys1").port("pc", "kvm2", "lan")
-        return {line for line in flows_of("floating", fleet).splitlines() if "_owner," in line}
+        return {line for line in flows_of("floating", fleet).splitlines() if "spoof_guard," in line}
 
     away = floating(two_hosts(), **target)
     away.put("Port", "a", away.ports["a"].model_copy(update={"state": "absent"}))

@@ -242,15 +242,19 @@ def test_what_a_vepa_vnic_sends_to_an_address_outside_of_its_own_host_leaves_by_
 
 
 @pytest.mark.parametrize("address", ["203.0.113.50", "203.0.113.11"])
+@pytest.mark.parametrize("learned", [True, False])
 @pytest.mark.parametrize("group", [{"filters": []}, {"learning": True}, {"learn_addresses": 2}])
 def test_who_may_speak_for_anybody_speaks_for_no_address_that_the_fleet_answers_for(
-    group: dict[str, object], address: str
+    group: dict[str, object], address: str, learned: bool
 ) -> None:
+    """Nor is it heard when it claims one."""
     fleet = floating().network("lan", "bridge", physical_network="phys1", portgroups={"out": group})
+    had = (address,) if learned else ()
+    fleet.port("pc", "kvm1", "lan", "out", ofport=2, addresses=had, learned=had)
     world, mac = built(fleet), mac_of(fleet.ports["pc"])
     to = number("eth_dst", "02:00:00:00:0f:01")
     for frame in (arp(mac, address, "203.0.113.60"), ip(mac, to, sender=address, to="203.0.113.60", ip_proto=17)):
-        assert world.from_vnic("kvm1", 2, frame) == []
+        assert world.switches["kvm1"].run(2, frame).sent == []
 
 
 @pytest.mark.parametrize(
