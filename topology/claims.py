@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.model.guard import first_of_each_kind, kind_of
+from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec, nobodys_addresses
 from controller.model.port import PortSpec, PortStatus
 
@@ -58,9 +59,11 @@ def _by_nd(packet: bytes) -> IPv6Address | None:
     return source if kind == _SOLICITATION else None
 
 
-def taken_in(networks: Mapping[str, NetworkSpec], registered: Iterable[PortSpec]) -> set[tuple[str, str]]:
-    """(Network, address) of everything that nobody can learn: it is reserved, or some vNIC is registered with it."""
-    found = {(name, address) for name, spec in networks.items() for address in nobodys_addresses(name, spec)}
+def taken_in(
+    networks: Mapping[str, NetworkSpec], registered: Iterable[PortSpec], hosts: Mapping[str, HostSpec]
+) -> set[tuple[str, str]]:
+    """(Network, address) of everything that nobody can learn: reserved, a host's, or a registered vNIC's."""
+    found = {(name, address) for name, spec in networks.items() for address in nobodys_addresses(name, spec, hosts)}
     return found | {(spec.network, address) for spec in registered for address in spec.addresses}
 
 

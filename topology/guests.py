@@ -177,7 +177,7 @@ class Guests:
     ) -> None:
         """Give vNICs that learn their addresses those that they have, in place. A claim that is not granted is over;
         one that is granted stays until the row has it."""
-        taken, waiting = taken_in(wanted.networks, wanted.registered.values()), {}
+        taken, waiting = taken_in(wanted.networks, wanted.registered.values(), wanted.hosts), {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)
             if not claims and (before is None or not before.learned):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -306,8 +306,18 @@ def network_gateway_mac(name: str, spec: NetworkSpec) -> str:
     return spec.gateway_mac or gateway_mac(name)
 
 
-def nobodys_addresses(name: str, spec: NetworkSpec) -> tuple[str, ...]:
-    """Those that no vNIC of the network can learn: what is reserved, and the gateway's."""
+def nobodys_addresses(name: str, spec: NetworkSpec, hosts: Mapping[str, HostSpec]) -> tuple[str, ...]:
+    """Those that no vNIC of the network can learn: what is reserved, and the gateway's; where hosts meet the outside
+    in it, theirs and their routers'."""
     gateways = tuple(str(ipaddress.ip_interface(subnet).ip) for subnet in spec.subnets)
     own = (link_local(network_gateway_mac(name, spec)),) if spec.has_subnet(6) else ()
-    return tuple(dict.fromkeys((*spec.reserved_addresses, *gateways, *own)))
+    return tuple(dict.fromkeys((*spec.reserved_addresses, *gateways, *own, *_outside(spec, hosts))))
+
+
+def _outside(spec: NetworkSpec, hosts: Mapping[str, HostSpec]) -> Iterator[str]:
+    if spec.physical_network is None or not any(group.learn_addresses for group in spec.portgroups.values()):
+        return
+    vlans = spec.vlans()
+    for external in (host.external for host in hosts.values()):
+        if external is not None and external.uplink == spec.physical_network and (external.vlan or 0) in vlans:
+            yield from (*external.ips, external.gateway, *([external.gateway6] if external.gateway6 else []))

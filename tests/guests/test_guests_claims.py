@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from guest_views import MAC1, WEB1, Fleet, domain, row, vnic
 
+from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import port_name
 
@@ -52,6 +54,21 @@ def test_they_outlive_the_controller_and_a_move_and_end_with_the_vnic() -> None:
     assert NAME not in fleet.known
     fleet.tell("kvm1", row(), domains=(domain(vnic()),))
     assert fleet.known[NAME].learned == ()
+
+
+@pytest.mark.parametrize(("vlan", "has"), [(None, ()), (7, ("203.0.113.1", "203.0.113.11"))])
+def test_what_is_a_hosts_outside_or_its_routers_is_learned_by_no_guest_of_that_wire(
+    vlan: int | None, has: tuple[str, ...]
+) -> None:
+    fleet, group = running(learns=4), PortGroup(learn_addresses=4)
+    fleet.networks["web"] = NetworkSpec(
+        mode="bridge", physical_network="phys1", vlan=vlan, portgroups={"default": group}
+    )
+    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
+    fleet.hosts["kvm2"] = HostSpec.model_validate(
+        {"ovsdb": "unix:/kvm2", "uplinks": {"phys1": {"interface": "eth1"}}, "external": external}
+    )
+    assert claim(fleet, "203.0.113.1", "203.0.113.11", "203.0.113.60") == (*has, "203.0.113.60")
 
 
 def test_what_is_registered_or_reserved_later_is_learned_by_nobody_any_more() -> None:
