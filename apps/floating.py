@@ -46,7 +46,7 @@ class Floating(App):
 
     def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
         """Where the outside is a network with guests: none of them takes the address, which may be nobody's for now."""
-        if network.uplink is None:
+        if network.uplink is None or network.implicit:
             return
         outsides = [h.external for h in fabric.hosts() if h.external is not None and h.external.network == network.name]
         for address, mac in fabric.floating_addresses():

@@ -160,6 +160,11 @@ class NetworkView:
     reserved: tuple[str, ...] = ()
 
     @property
+    def implicit(self) -> bool:
+        """Whether it is a wire to the outside that is no network of the operator's: no vNIC can be there."""
+        return self.name.startswith("@")
+
+    @property
     def alone(self) -> bool:
         """Whether it leads to no other host: each host has it by itself."""
         return not self.overlay and self.uplink is None
