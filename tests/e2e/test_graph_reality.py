@@ -172,9 +172,9 @@ def test_while_everything_changes_the_topology_is_hardly_behind(fleet: Fleet) ->
     libvirt = Sampler(lambda: reality_of_libvirt(hosts))
     told = Sampler(lambda: graph_facts(fleet.client.get("/topology")))
     with ovsdb.running(), libvirt.running(), told.running():
-        time.sleep(2 * LAG)
+        time.sleep(2 * LAG)  # a while in which nothing changes: what is told wrongly from the beginning is late as well
         changes = churn(fleet, guest)
-        time.sleep(2 * LAG)
+        time.sleep(2 * LAG)  # what follows the last change has its time, and is late if it takes more
     guest.remove()
     found = [
         lag for real, kinds in ((ovsdb, OF_OVSDB), (libvirt, OF_LIBVIRT))
