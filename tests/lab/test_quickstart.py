@@ -80,11 +80,11 @@ def test_what_must_not_be_reached_is_told_when_it_is() -> None:
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("module", ["labkit.quickstart", "labkit.bench"])
+@pytest.mark.parametrize("program", ["labkit.quickstart", "benchkit guests"])
 @pytest.mark.parametrize("moment", ["controller", "controller/api.sock"])
-def test_ended_half_way_it_leaves_nothing(module: str, moment: str) -> None:
+def test_ended_half_way_it_leaves_nothing(program: str, moment: str) -> None:
     with nothing_left(NAME):
-        with subprocess.Popen([sys.executable, "-m", module, "--name", NAME], stdout=subprocess.DEVNULL,
+        with subprocess.Popen([sys.executable, "-m", *program.split(), "--name", NAME], stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, text=True, env=LABKIT) as half:  # fmt: skip
             wait_for(moment, (LABS / NAME / moment).exists, 30.0, every=0.001)
             half.send_signal(signal.SIGTERM)

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from .run import LabError
+from labkit.run import LabError
 
 _VERSION = 6  # OpenFlow 1.5; numbers of messages are those of its specification, 7.1
 _HELLO, _ECHO, _FEATURES, _ROLE, _MULTIPART, _BARRIER = 0, 2, 5, 24, 18, 20

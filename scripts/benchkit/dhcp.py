@@ -1,27 +1,30 @@
-"""Measure DHCP: our service beside dnsmasq on a plain bridge, in the same run, by the same clients."""
+"""DHCP: our service beside dnsmasq on a plain bridge, in the same run, by the same clients.
+
+Processor time is that of the controller with its store, and of dnsmasq.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from . import netns as ns
-from .bench import OURS, PLAIN, p99, print_table, without_uplinks
-from .dhcp_client import OFFER, Answer, Client, clients_at, lease_all, serve
-from .host import Host
-from .lab import Lab
-from .nic import Nic
-from .program import run_program
-from .run import LabError, say, wait_for
+from labkit import netns as ns
+from labkit.dhcp_client import OFFER, Answer, Client, clients_at, lease_all, serve
+from labkit.host import Host
+from labkit.lab import Lab
+from labkit.nic import Nic
+from labkit.run import LabError, say, wait_for
 
+from .figures import Figure, Goal, p99
+from .plain import OURS, PLAIN, without_uplinks
+from .processes import cpu, family
+
+ABOUT = "200 guests of one host ask for addresses, one by one, all at once and without end; beside dnsmasq"
 NETWORK = """\
 kind: Network
 name: bench
@@ -48,7 +51,7 @@ class Side:
 
     def cpu(self) -> float:
         """Seconds of processor time so far."""
-        return sum(map(_cpu, self.pids))
+        return cpu(self.pids)
 
 
 @dataclass
@@ -65,9 +68,13 @@ class Taken:
     rate_cpu: float = 0.0
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    begun = time.monotonic()
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="bd", metavar="PREFIX", help="the lab's name (default bd)")
+    parser.add_argument("--clients", type=int, default=200, metavar="N", help="guests that ask (default 200)")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often all ask at once (default 3)")
+
+
+def measure(args: argparse.Namespace) -> list[Figure]:
     with Lab(args.name, 1, libvirt=False) as lab:
         host = lab.hosts["h1"]
         lab.controller.start()
@@ -78,42 +85,25 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _crowd(lab, PLAIN, args.clients) as theirs:  # fmt: skip
             sides = [Side("fleetswitch", ours, _controller(lab)), Side("dnsmasq", theirs, [dnsmasq])]
             taken = [_measure(side, args.rounds) for side in sides]
-    _print(args.clients, *taken)
-    say(f"taken in {time.monotonic() - begun:.0f} s")
-    return 0
+    return list(_figures({"guests": args.clients}, *taken))
 
 
-def _print(clients: int, ours: Taken, theirs: Taken) -> None:
-    def times(what: str, one: Sequence[float], other: Sequence[float], cpu: float, its_cpu: float) -> list[str]:
-        median, base = statistics.median(one), statistics.median(other)
-        return [what, str(len(one)), *map(_ms, (median, p99(one), cpu, base, p99(other), its_cpu)),
-                f"{median / base:.1f}"]  # fmt: skip
+def _figures(size: dict[str, int], ours: Taken, theirs: Taken) -> Iterator[Figure]:
+    def figure(what: str, one: float, other: float, goal: Goal | None = None, unit: str = "s") -> Figure:
+        return Figure("dhcp", what, one, unit, size, other, "dnsmasq", goal)
 
-    lines = [
-        times("discover -> offer, one by one", ours.offers, theirs.offers, ours.offer_cpu, theirs.offer_cpu),
-        times("discover -> lease, one by one", ours.leases, theirs.leases, ours.lease_cpu, theirs.lease_cpu),
-        times(f"{clients} at once: the last has a lease", ours.crowd, theirs.crowd, ours.crowd_cpu, theirs.crowd_cpu),
-    ]
-    print_table(["what", "n", "median", "p99", "CPU each", "dnsmasq", "its p99", "its CPU", "ratio"], lines)
-    print(f"offers a second, all asking without end: {ours.rate:.0f} ({_ms(ours.rate_cpu)} CPU each); "
-          f"dnsmasq {theirs.rate:.0f} ({_ms(theirs.rate_cpu)} CPU each)")  # fmt: skip
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.2f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/bench dhcp", description=__doc__)
-    parser.add_argument("--name", default="bd", metavar="PREFIX", help="the lab's name (default bd)")
-    parser.add_argument("--clients", type=int, default=200, metavar="N", help="guests that ask (default 200)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often all ask at once (default 3)")
-    return parser
-
-
-def _cpu(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    for what, one, other in (
+        ("discover to offer, one by one", ours.offers, theirs.offers),
+        ("discover to lease, one by one", ours.leases, theirs.leases),
+    ):
+        yield figure(what, statistics.median(one), statistics.median(other))
+        yield figure(f"{what}: p99", p99(one), p99(other))
+    yield figure("all at once: the last has a lease, worst", max(ours.crowd), max(theirs.crowd), Goal(2.0))
+    yield figure("CPU of an offer", ours.offer_cpu, theirs.offer_cpu)
+    yield figure("CPU of a lease, one by one", ours.lease_cpu, theirs.lease_cpu)
+    yield figure("CPU of a lease, all at once", ours.crowd_cpu, theirs.crowd_cpu)
+    yield figure("offers, all asking without end", ours.rate, theirs.rate, unit="1/s")
+    yield figure("CPU of an offer, all asking without end", ours.rate_cpu, theirs.rate_cpu)
 
 
 def _controller(lab: Lab) -> list[int]:
@@ -121,8 +111,7 @@ def _controller(lab: Lab) -> list[int]:
     process = lab.controller.process()
     if process is None:
         raise LabError("the controller ended")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [process.pid, *map(int, children)]
+    return family(process.pid)
 
 
 @contextmanager
@@ -215,7 +204,3 @@ def _rate(side: Side) -> tuple[float, float]:
     before, begun = side.cpu(), time.monotonic()
     serve(side.clients, took, _LOAD_SECONDS)
     return offers / (time.monotonic() - begun), (side.cpu() - before) / max(1, offers)
-
-
-if __name__ == "__main__":
-    sys.exit(run_program("bench", main))

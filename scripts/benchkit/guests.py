@@ -1,4 +1,4 @@
-"""Measure a fleet on this machine: how soon new guests talk, how soon many do, each beside a plain NORMAL bridge."""
+"""How soon new guests talk, and how soon many do, on a lab's hosts, each beside a plain NORMAL bridge."""
 
 from __future__ import annotations
 
@@ -9,94 +9,43 @@ import selectors
 import socket
 import statistics
 import struct
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import IPv4Address
 
-from . import netns as ns
-from .capture import open_raw
-from .host import Host
-from .lab import Lab
-from .light import LightGuest
-from .nic import Nic, random_mac
-from .program import run_program
-from .run import LabError, say, wait_for
+from labkit import netns as ns
+from labkit.capture import open_raw
+from labkit.host import Host
+from labkit.lab import Lab
+from labkit.light import LightGuest
+from labkit.nic import Nic, random_mac
+from labkit.run import LabError, say, wait_for
 
+from .figures import Figure, Goal, p99
+from .plain import OURS, PLAIN, without_uplinks
+
+ABOUT = "three hosts: how soon 50 guests talk that come one by one, and 200 on one host whose switch lost its flows"
 NETWORK = "kind: Network\nname: bench\nmode: isolated\n"
-OURS, PLAIN = "br-int", "br-norm"
 TARGET = {OURS: "10.90.255.1", PLAIN: "10.91.255.1"}
 TARGET_MAC = {OURS: "52:54:00:be:0c:01", PLAIN: "52:54:00:be:0c:02"}
+NEWCOMER, CROWD = "new guest: port added to first answer", "one host: switch connected to all answered"
 PROMISED = "100ms,1s"  # a new guest's first answer; 200 guests of one host after their switch connected
 _ARP = 0x0806
 _EVERY = 0.002  # seconds between the questions of a guest that waits for its first answer
 _PATIENCE = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: seconds as they were measured, and the baseline's."""
-
-    name: str
-    taken: Sequence[float]
-    baseline: Sequence[float]
-
-    def words(self) -> list[str]:
-        median, base = statistics.median(self.taken), statistics.median(self.baseline)
-        ratio = f"{median / base:.2f}" if base > 0 else "-"
-        return [self.name, str(len(self.taken)), *map(_ms, (median, p99(self.taken), base, p99(self.baseline))), ratio]
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """What a row must keep: ``most`` seconds for its p99, or, ``relative``, so many times the baseline between the
-    medians. A machine that is busy with other things slows both down, so only the latter holds everywhere."""
-
-    most: float
-    relative: bool
-
-    @classmethod
-    def parse(cls, text: str) -> Limit:
-        """ "100ms", "1s" or "20x". Raises ArgumentTypeError."""
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|x)", text)
-        if match is None:
-            raise argparse.ArgumentTypeError(f"{text!r} is no limit: 100ms, 1s, or 20x for times the baseline")
-        return cls(float(match[1]) / (1000 if match[2] == "ms" else 1), match[2] == "x")
-
-    def broken_by(self, row: Row) -> str | None:
-        """What is wrong with the row, None when nothing is."""
-        if self.relative:
-            ratio = statistics.median(row.taken) / statistics.median(row.baseline)
-            return f"{row.name}: {ratio:.2f} times the baseline, limit {self.most:g}" if ratio > self.most else None
-        taken = p99(row.taken)
-        over = f"{_ms(taken - self.most)} over the limit of {_ms(self.most)}"
-        return f"{row.name}: p99 {_ms(taken)}, {over}" if taken > self.most else None
-
-
-def _limits(text: str) -> tuple[Limit, Limit]:
+def _limits(text: str) -> tuple[Goal, Goal]:
     newcomer, comma, crowd = text.partition(",")
     if not comma:
         raise argparse.ArgumentTypeError(f"{text!r}: two limits with a comma between, as in {PROMISED}")
-    return Limit.parse(newcomer), Limit.parse(crowd)
+    return Goal.parse(newcomer), Goal.parse(crowd)
 
 
-def p99(values: Sequence[float]) -> float:
-    """The smallest value that 99 of 100 do not exceed; of fewer than 100 values the largest."""
-    ordered = sorted(values)
-    return ordered[-(-99 * len(ordered) // 100) - 1]
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms"
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    args = _parser().parse_args(argv)
-    begun = time.monotonic()
+def measure(args: argparse.Namespace) -> list[Figure]:
     with Lab(args.name, args.hosts, libvirt=False) as lab:
         lab.controller.start()
         lab.controller.apply(without_uplinks(lab.fleet_yaml()) + "---\n" + NETWORK)
@@ -106,18 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             host.vsctl("add-port", PLAIN, "eth2")
         for bridge, address in TARGET.items():
             lab.start_light("h1", f"target-{bridge}", [_target(bridge, address)], bridge)
-        rows = [_newcomers(lab, args.guests), _crowd(lab, args.crowd, args.rounds)]
-    print_table(["what", "n", "median", "p99", "baseline", "its p99", "ratio"], [row.words() for row in rows])
-    say(f"taken in {time.monotonic() - begun:.0f} s; the baselines are of bridges that only do NORMAL")
-    return _judged(rows, args.limits) if args.limits else 0
+        newcomers, crowd = args.limits
+        return [
+            *_figures(NEWCOMER, _newcomers(lab, args.guests), {"guests": args.guests}, newcomers),
+            *_figures(CROWD, _crowd(lab, args.crowd, args.rounds), {"guests": args.crowd}, crowd),
+        ]
 
 
-def _judged(rows: Sequence[Row], limits: Sequence[Limit]) -> int:
-    """Exit code 1 when a limit is broken, after saying which and by how much."""
-    broken = [said for row, limit in zip(rows, limits, strict=True) if (said := limit.broken_by(row))]
-    for said in broken or ["within the limits"]:
-        say(said)
-    return 1 if broken else 0
+def _figures(what: str, taken: dict[str, list[float]], size: dict[str, int], limit: Goal) -> Iterator[Figure]:
+    """A limit in seconds is for the p99, one in times of the baseline for the ratio of the medians."""
+    ours, plain = taken[OURS], taken[PLAIN]
+    relative = limit.of == "ratio"
+    yield Figure("guests", what, statistics.median(ours), "s", size, statistics.median(plain), "NORMAL",
+                 limit if relative else None)  # fmt: skip
+    yield Figure("guests", f"{what}: p99", p99(ours), "s", size, p99(plain), "NORMAL", None if relative else limit)
 
 
 def _target(bridge: str, address: str) -> Nic:
@@ -125,17 +76,15 @@ def _target(bridge: str, address: str) -> Nic:
     return Nic("bench", None, TARGET_MAC[bridge], (f"{address}/16",))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="bn", metavar="PREFIX", help="the lab's name (default bn)")
     parser.add_argument("--hosts", type=_positive, default=3, metavar="N", help="hosts of the fleet (default 3)")
     parser.add_argument("--guests", type=_positive, default=50, metavar="N", help="guests that start one by one (50)")
     parser.add_argument("--crowd", type=_positive, default=200, metavar="N", help="guests of one host (default 200)")
     parser.add_argument("--rounds", type=_positive, default=3, metavar="N", help="restarts of its switch (default 3)")
-    parser.add_argument("--limits", type=_limits, nargs="?", const=PROMISED, metavar="NEW,CROWD",
-                        help="exit code 1 when p99 is above a limit (100ms, 1s) or the ratio is (20x); alone: "
-                             f"what is promised, {PROMISED}")  # fmt: skip
-    return parser
+    parser.add_argument("--limits", type=_limits, default=PROMISED, metavar="NEW,CROWD",
+                        help="what --judge judges: seconds of the p99 (100ms, 1s), or how many times the baseline "
+                             f"the median may take (20x); default {PROMISED}")  # fmt: skip
 
 
 def _positive(text: str) -> int:
@@ -144,23 +93,10 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def print_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(line[column]) for line in (head, *lines)) for column in range(len(head))]
-    for line in (head, *lines):
-        first, *others = (word.ljust(width) if n == 0 else word.rjust(width)
-                          for n, (word, width) in enumerate(zip(line, widths, strict=True)))  # fmt: skip
-        print("  ".join([first, *others]))
-
-
-def without_uplinks(fleet: str) -> str:
-    """The hosts' documents without uplinks: their interfaces are the plain bridges'."""
-    return re.sub(r"uplinks:\n(  .*\n)+", "", fleet)
-
-
 # -- guests that come one by one
 
 
-def _newcomers(lab: Lab, count: int) -> Row:
+def _newcomers(lab: Lab, count: int) -> dict[str, list[float]]:
     """From the end of the transaction that adds a guest's port to the guest's first answer from another one."""
     say(f"{count} guests start one by one, on {len(lab.hosts)} hosts")
     hosts = list(lab.hosts.values())
@@ -169,7 +105,7 @@ def _newcomers(lab: Lab, count: int) -> Row:
         for host in hosts:  # the hosts learn each other's addresses on the underlay
             _newcomer(lab, host, bridge, 250)
         seconds += [_newcomer(lab, hosts[n % len(hosts)], bridge, n) for n in range(count)]
-    return Row("new guest: port added -> first answer", taken[OURS], taken[PLAIN])
+    return taken
 
 
 def _newcomer(lab: Lab, host: Host, bridge: str, number: int) -> float:
@@ -231,7 +167,7 @@ def _answer_from(target: str) -> Callable[[bytes], bool]:
 # -- many guests on a switch that lost its flows
 
 
-def _crowd(lab: Lab, count: int, rounds: int) -> Row:
+def _crowd(lab: Lab, count: int, rounds: int) -> dict[str, list[float]]:
     """From the moment that a switch without flows is connected until all its guests had an answer.
 
     The baseline is as long as all guests of a plain bridge take on the same host while nothing happens.
@@ -249,7 +185,7 @@ def _crowd(lab: Lab, count: int, rounds: int) -> Row:
                 begun = _restarted(lab, host) if bridge == OURS else time.time()
                 seconds.append(_all_answered(questions, bridge) - begun)
         lab.stop_lights(crowd)
-    return Row(f"{count} guests: switch connected -> all answered", taken[OURS], taken[PLAIN])
+    return taken
 
 
 def _restarted(lab: Lab, host: Host) -> float:
@@ -305,7 +241,3 @@ def _all_answered(questions: Mapping[socket.socket, bytes], bridge: str) -> floa
         if waiting:
             raise LabError(f"{len(waiting)} of {len(questions)} guests had no answer in {_PATIENCE:.0f} s")
         return time.time()
-
-
-if __name__ == "__main__":
-    sys.exit(run_program("bench", main))
