@@ -1,14 +1,13 @@
-"""Two workers run the tests side by side (scripts/test); a test that measures time or loss has the machine to itself.
+"""Three workers run the tests side by side (scripts/test); a test that measures time or loss has the machine to itself.
 
 A module may say so of all its tests: ``pytestmark = pytest.mark.alone``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -17,33 +16,44 @@ import pytest
 _DOOR = Path(__file__)
 _ROOM = Path(__file__).parents[1] / "setup.cfg"
 
+_turn: list[int] = []  # locks that this process holds
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Labs first, which take long: what is short fills the end, when one worker has no module left."""
-    items.sort(key=lambda item: item.get_closest_marker("lab") is None)
+    """Modules that are alone come first, when there is nothing that they would have to wait for; then labs, which take
+    long: what is short fills the end, when one worker has no module left."""
+    items.sort(key=lambda item: (not _is_alone(item.getparent(pytest.Module)), item.get_closest_marker("lab") is None))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    with _turn(item.get_closest_marker("alone") is not None):
-        return (yield)
-
-
-@contextlib.contextmanager
-def _turn(alone: bool) -> Iterator[None]:
-    """Wait until nobody else is in the room, or nobody who is alone in it. Who waits to be alone holds the door: or
-    else the others would come and go for ever."""
-    with _locked(_DOOR, fcntl.LOCK_EX) as door, _locked(_ROOM, fcntl.LOCK_EX if alone else fcntl.LOCK_SH):
-        if not alone:
-            fcntl.flock(door, fcntl.LOCK_UN)
-        yield
-
-
-@contextlib.contextmanager
-def _locked(path: Path, how: int) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """Wait until nobody is alone, or nobody else is in the room; who is alone stays for all such tests that follow."""
+    if not _turn:
+        _enter(_is_alone(item))
     try:
-        fcntl.flock(handle, how)
-        yield handle
+        return (yield)
     finally:
-        os.close(handle)
+        if not (_is_alone(item) and _is_alone(nextitem)):
+            _leave()
+
+
+def _is_alone(node: pytest.Item | pytest.Collector | None) -> bool:
+    return node is not None and node.get_closest_marker("alone") is not None
+
+
+def _enter(alone: bool) -> None:
+    """Who waits to be alone holds the door: or else the others would come and go for ever."""
+    _lock(_DOOR, fcntl.LOCK_EX)
+    _lock(_ROOM, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    if not alone:
+        os.close(_turn.pop(0))
+
+
+def _leave() -> None:
+    while _turn:
+        os.close(_turn.pop())
+
+
+def _lock(path: Path, how: int) -> None:
+    _turn.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    fcntl.flock(_turn[-1], how)

@@ -140,9 +140,11 @@ def reflecting(fleet: Fleet) -> Iterator[None]:
              if kind(name) == "vepa"]  # fmt: skip
     for each in match:
         segment.ofctl("add-flow", "seg", f"{each},actions=NORMAL,in_port")
+    segment.appctl("revalidator/wait")  # its datapath may remember senders from before
     yield
     for each in match:
         segment.ofctl("del-flows", "seg", each.replace("priority=100,", ""))
+    segment.appctl("revalidator/wait")
 
 
 @pytest.mark.usefixtures("reflecting")
