@@ -1,6 +1,7 @@
 """Three workers run the tests side by side (scripts/test); a test that measures time or loss has the machine to itself.
 
-A module may say so of all its tests: ``pytestmark = pytest.mark.alone``.
+A module may say so of all its tests: ``pytestmark = pytest.mark.alone``. However a run is ended, what its tests made is
+taken away.
 """
 
 from __future__ import annotations
@@ -9,14 +10,28 @@ import fcntl
 import os
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from labkit.program import interruptible
 
 # Files of this checkout that are there anyhow; only their locks count (flock(2)).
 _DOOR = Path(__file__)
 _ROOM = Path(__file__).parents[1] / "setup.cfg"
 
+_TEARDOWN = 20  # seconds: a worker hears of the end after five, and has ten from then on (execnet's gateway_base)
+
 _turn: list[int] = []  # locks that this process holds
+
+
+def pytest_configure() -> None:
+    interruptible()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist would kill its workers ten seconds after the end, amid their teardown."""
+    node.nodemanager.EXIT_TIMEOUT = _TEARDOWN
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,12 +13,8 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_program(name: str, work: Callable[[], int | None]) -> int:
-    """Exit codes: 0 done (or what ``work`` returns), 1 failed, 130 interrupted. ``name`` stands before errors.
-
-    Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt in ``work``, once.
-    """
-    for number in INTERRUPTS:
-        signal.signal(number, _interrupted)
+    """Exit codes: 0 done (or what ``work`` returns), 1 failed, 130 interrupted. ``name`` stands before errors."""
+    interruptible()
     try:
         return work() or 0
     except LabError as error:
@@ -27,6 +23,14 @@ def run_program(name: str, work: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted", file=sys.stderr)
         return 130
+
+
+def interruptible() -> None:
+    """From now on Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, once; under nohup(1) SIGHUP
+    does nothing. SIGINT is heard also where a shell that began this in the background had it ignored."""
+    for number in INTERRUPTS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupted)
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
