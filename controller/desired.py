@@ -36,6 +36,7 @@ class Desired:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.sequence = 0  # counts changes of rows
         self.hosts: dict[str, HostSpec] = {}
         self.leaving: dict[str, HostSpec] = {}  # hosts that are to be let go of once they are cleaned
         self.networks: dict[str, NetworkSpec] = {}
@@ -55,6 +56,7 @@ class Desired:
         for kind in (*KINDS, LEASES):
             for name, row in self._store.rows(kind).items():
                 self._put(kind, name, row)
+        self.sequence = 1
 
     def take(self, changes: Iterable[Change]) -> set[tuple[str, str]]:
         """Take in what changed; returns (kind, name) of it."""
@@ -62,6 +64,7 @@ class Desired:
         for change in changes:
             if change.kind in KINDS or change.kind == LEASES:
                 self._put(change.kind, change.name, change.new)
+        self.sequence += 1
         return found
 
     def fleet(self) -> Fleet:

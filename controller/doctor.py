@@ -65,7 +65,7 @@ async def examine(coordinator: Coordinator, host: str | None) -> list[Finding]:
     for status in coordinator.desired.statuses.values():
         if status.network is not None:
             carried[status.host].add(status.network)
-    for name, why in coordinator.undriven.items():
+    for name, why in coordinator.driver.undriven.items():
         if host in {None, name}:
             remedy = f"apply it again, or fleetswitch host remove {name}"
             found.append(Finding("error", "host", f"Host {name}", why, remedy, name))

@@ -170,7 +170,7 @@ class Inspection:
     def _agent(self, host: str) -> HostAgent:
         agent = self._coordinator.agents.get(host)
         if agent is None:
-            if (why := self._coordinator.undriven.get(host)) is not None:
+            if (why := self._coordinator.driver.undriven.get(host)) is not None:
                 raise HostError(why, where=f"Host {host}", remedy=f"fleetswitch doctor {host}")
             raise no_such("Host", host, self._coordinator.agents)
         return agent

@@ -43,7 +43,7 @@ def _fleet(coordinator: Coordinator) -> Iterator[Sample]:
 
 
 def _hosts(coordinator: Coordinator) -> Iterator[Sample]:
-    for name in sorted(coordinator.undriven.keys() - coordinator.agents.keys()):
+    for name in sorted(coordinator.driver.undriven.keys() - coordinator.agents.keys()):
         for each in m.STATES:
             yield m.CONNECTION.at(each == "down", name, "ovsdb", each)
     for name, agent in sorted(coordinator.agents.items()):

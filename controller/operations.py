@@ -110,7 +110,7 @@ class FleetOperations(Whereabouts):
             await self._store.commit(removals)
         for kind, name in targets:
             if force and kind == "Host":
-                self._coordinator.unlock_removal(name)
+                self._coordinator.driver.unlock_removal(name)
         return Applied(outcomes, self._coordinator.sequence)
 
     async def wait(self, sequence: int, seconds: float, since: int | None = None) -> tuple[Unconfirmed, ...]:
@@ -123,9 +123,9 @@ class FleetOperations(Whereabouts):
         since = sequence if since is None else since
         coordinator = self._coordinator
         deadline = asyncio.get_running_loop().time() + seconds
-        if not await coordinator.until(lambda: coordinator.judged >= sequence, seconds):
+        if not await coordinator.until(lambda: coordinator.observer.judged >= sequence, seconds):
             return (Unconfirmed("store", "ovsdb", "what the hosts tell cannot be written yet"),)
-        target = max(sequence, coordinator.judged)
+        target = max(sequence, coordinator.observer.judged)
         rest = max(0.0, deadline - asyncio.get_running_loop().time())
         if await coordinator.until(lambda: not any(self._behind(target, since)), rest):
             return ()
@@ -208,7 +208,7 @@ class FleetOperations(Whereabouts):
             state = self._store.state
             reasons.append(f"store: {state.error or state.doing}" if state is not None else "store: not started")
         reasons += sorted(self._coordinator.engine.faults.values())
-        reasons += [f"Host {name}: {why}" for name, why in sorted(self._coordinator.undriven.items())]
+        reasons += [f"Host {name}: {why}" for name, why in sorted(self._coordinator.driver.undriven.items())]
         for name, agent in sorted(self._coordinator.agents.items()):
             reasons += [f"Host {name}: {what}: {part.state}: {part.reason}" for what, part in agent.parts().items()
                         if part.state != "up"]  # fmt: skip
@@ -323,8 +323,8 @@ class FleetOperations(Whereabouts):
     def _behind(self, sequence: int, since: int) -> Iterator[Unconfirmed]:
         """Connections of hosts that have not confirmed this sequence, or cannot do all of what they confirmed and could
         before ``since``."""
-        settled = min(sequence, self._coordinator.settled)
-        undriven, troubles = self._coordinator.undriven, self._coordinator.troubles
+        settled = min(sequence, self._coordinator.driver.settled)
+        undriven, troubles = self._coordinator.driver.undriven, self._coordinator.troubles
         for name, why in undriven.items():
             yield Unconfirmed(name, "ovsdb", why)
         for name, agent in self._coordinator.agents.items():
@@ -359,7 +359,7 @@ class FleetOperations(Whereabouts):
     def _host_status(self, row: Row, plugged: Mapping[str | None, int]) -> dict[str, Any]:
         agent = self._coordinator.agents.get(row.name)
         status: dict[str, Any] = {}
-        if (why := self._coordinator.undriven.get(row.name)) is not None:
+        if (why := self._coordinator.driver.undriven.get(row.name)) is not None:
             status["ovsdb"] = {"state": "down", "reason": why}
         elif agent is not None:
             status = {what: {"state": p.state, "reason": p.reason} for what, p in agent.parts().items()}

@@ -11,7 +11,7 @@ from coordinated import MAC1, NAME, WEB1, coordinated, hosts_thread, plug, unplu
 from ovsdb_servers import idl_thread, raises, run, until, vswitch
 from plugs_in import PlugsIn
 
-from controller import coordinator as coordinator_module
+from controller import observer as observer_module
 from controller.errors import InvalidInput, StoreError
 from controller.store.rows import Change
 from topology.guests import Changes
@@ -215,9 +215,9 @@ def test_guests_stay_on_when_their_host_gets_a_libvirt(tmp_path: Path) -> None:
                 applied = await fleet.apply(HOST.format(server.remote, libvirt))
                 agent, view = fleet.coordinator.agents["kvm1"], fleet.coordinator.guests.hosts["kvm1"]
                 await until(lambda: agent.libvirt is not None and view.witness is Witness.AWAY, lambda: str(view))
-                fleet.coordinator._judge(None)
-                await until(lambda: not fleet.coordinator._publish_wake.is_set(), "judged")
-                await until(lambda: fleet.coordinator.judged >= applied, "judged")
+                fleet.coordinator.observer.judge(None)
+                await until(lambda: not fleet.coordinator.observer._wake.is_set(), "judged")
+                await until(lambda: fleet.coordinator.observer.judged >= applied, "judged")
                 assert seen == []
                 assert fleet.coordinator.guests.hosts["kvm1"].witness is Witness.AWAY
                 await vswitchd.stop()
@@ -261,8 +261,8 @@ def test_guests_stay_on_when_their_host_is_reached_at_another_address(tmp_path: 
 def test_what_hosts_tell_is_judged_again_after_a_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(coordinator_module, "_SWEEP_SECONDS", 0.02)
-    monkeypatch.setattr(coordinator_module, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(observer_module, "_FAULT_SECONDS", 0.02)
+    monkeypatch.setattr(observer_module, "_RETRY_SECONDS", 0.02)
 
     async def main() -> None:
         async with coordinated(tmp_path) as fleet:
@@ -276,7 +276,7 @@ def test_what_hosts_tell_is_judged_again_after_a_fault(
 
             monkeypatch.setattr(guests, "evaluate", faulty)
             applied = await fleet.apply(WEB)
-            assert await fleet.coordinator.until(lambda: fleet.coordinator.judged >= applied, 10)
+            assert await fleet.coordinator.until(lambda: fleet.coordinator.observer.judged >= applied, 10)
             assert not faults
 
     run(main())

@@ -49,7 +49,7 @@ async def started(fleet: Fleet) -> dict[str, PlayedSwitch]:
     for number, (name, mac) in enumerate(MACS.items(), start=1):
         uuid = f"00000000-0000-4000-8000-{number:012}"
         row = VnicRow("vnet0", 5, mac, f"i{number}", uuid, "web:default", None)
-        fleet.coordinator._on_vnics(name, {"vnet0": row}, HookRow())
+        fleet.coordinator.observer.vnics(name, {"vnet0": row}, HookRow())
     await until(lambda: all(status(fleet, mac).get("state") == "active" for mac in MACS.values()), "they are switched")
     await until(lambda: all(fleet.coordinator.engine.fabric.port_at(name, 5) for name in MACS), "they have flows")
     return switches

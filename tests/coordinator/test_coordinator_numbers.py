@@ -264,7 +264,9 @@ def test_force_is_for_one_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                     if force:
                         await until(lambda: not fleet.store.rows("Host"), lambda: str(fleet.store.rows("Host")))
                 clean = fleet.coordinator.agents["kvm1"]
-                await until(lambda: clean.ovsdb.state.confirmed >= fleet.coordinator.settled, "its bridge is gone")
+                await until(
+                    lambda: clean.ovsdb.state.confirmed >= fleet.coordinator.driver.settled, "its bridge is gone"
+                )
                 await sweeps.again()
                 assert fleet.store.rows("Host").keys() == {"kvm1"}
                 await vswitchd.stop()

@@ -73,6 +73,6 @@ def test_force_that_was_refused_or_taken_back_leaves_no_trace(tmp_path: Path) ->
             fleet.store.commit = too_late  # type: ignore[assignment,method-assign]
             with pytest.raises(Conflict):
                 await fleet.operations.delete([("Host", "kvm1")], 2, True, False)
-            assert fleet.coordinator._forced == set()
+            assert fleet.coordinator.driver._forced == set()
 
     run(main())

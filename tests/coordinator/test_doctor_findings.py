@@ -95,7 +95,7 @@ def test_a_host_that_is_right_and_then_is_not(tmp_path: Path) -> None:
                 switch.disconnect()
                 await until(lambda: agent.switch.peer is None, "the switch is gone")
                 applied = await fleet.apply(HOST.format("kvm2", "tcp:192.0.2.2:6640", ""))
-                await until(lambda: fleet.coordinator.judged >= applied, "the guest is judged")
+                await until(lambda: fleet.coordinator.observer.judged >= applied, "the guest is judged")
                 agent.switch.upkeep.down = frozenset({"vnet7"})
                 findings = await found(fleet, "kvm1")
                 assert set(findings) == {"connection", "drift", "port", "rows", "strays", "tunnel", "vnic"}

@@ -134,7 +134,7 @@ def test_no_look_takes_much_more_than_a_list_of_all_ports(tmp_path: Path, capsys
         async with coordinated(tmp_path) as fleet:
             await fill(fleet)
             coordinator, loop = fleet.coordinator, asyncio.get_running_loop()
-            await until(lambda: coordinator.judged >= coordinator.sequence, "every vNIC was judged", within=50)
+            await until(lambda: coordinator.observer.judged >= coordinator.sequence, "every vNIC was judged", within=50)
             answer_all(fleet)
 
             def call(coroutine: Coroutine[Any, Any, Any]) -> Any:

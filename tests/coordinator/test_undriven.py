@@ -100,12 +100,12 @@ def test_a_host_whose_connections_cannot_be_made_is_tried_again_at_the_next_chan
                 await fleet.apply("{kind: Host, name: b, ovsdb: 'unix:/whole'}")
                 await fleet.apply("{kind: Host, name: a, ovsdb: 'unix:/other'}\n---\n"
                                   "{kind: Host, name: b, ovsdb: 'unix:/broken'}")  # fmt: skip
-                await until(lambda: "b" in fleet.coordinator.undriven, "it is told", 20)
+                await until(lambda: "b" in fleet.coordinator.driver.undriven, "it is told", 20)
                 assert await undriven(fleet, "b") == "cannot be driven: OSError('no room for it')"
                 assert "a" in fleet.coordinator.agents
                 broken = False
                 await fleet.apply("{kind: Network, name: more, mode: isolated}")
-                assert fleet.coordinator.undriven == {}
+                assert fleet.coordinator.driver.undriven == {}
                 assert "b" in fleet.coordinator.agents
             await vswitchd.stop()
 
