@@ -7,11 +7,11 @@ rows change, ``Fabric.update`` says which keys have another answer than before. 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from controller.forwards import floating_view, forward_view, is_meant
+from controller.forwards import as_targets, floating_view, forward_view, led_elsewhere, target_of
 from controller.model.fields import is_uuid
 from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
@@ -37,6 +37,7 @@ _KEPT_OUT = frozenset({"pending", "quarantined", "down"})
 _UNASKED = frozenset({
     "ports of network", "ports of host", "registrations of network", "open ports of segment on host",
     "external of network on host", "forwards of network on host", "networks that send", "networks that take",
+    "ports as target",
 })  # fmt: skip
 
 
@@ -115,11 +116,11 @@ class Fabric:
             self._bar(name, tuple(_barred_views(rows.ports.get(name))), touched)
         moved, self._unsettled = self._unsettled, []
         forwards = {name for kind, name in pending if kind == "PortForward"}
-        for name in forwards | _led_elsewhere(rows.forwards, moved, everything=bool(hosts or networks)):
+        for name in forwards | led_elsewhere(rows.forwards, moved, everything=bool(hosts or networks)):
             self._forward(name, self._forward_view(name, rows), touched)
         floating = {name for kind, name in pending if kind == "FloatingIP"}
         floating |= {name for name, spec in rows.floating.items() if spec.network in networks}
-        for name in floating | _led_elsewhere(rows.floating, moved, everything=False):
+        for name in floating | led_elsewhere(rows.floating, moved, everything=False):
             self._floating(name, self._floating_view(name, rows), touched)
             spec = rows.floating.get(name)
             self._set(("outside of floating", name), (spec.address, spec.eth) if spec is not None else None, touched)
@@ -282,9 +283,9 @@ class Fabric:
             self._member(("barred on host", host), name, any(view.host == host for view in new))
 
     def _perhaps_meant(self, spec: PortForwardSpec | FloatingIPSpec) -> list[PortView]:
-        """The vNICs of its network, by name, among which the target is; that one alone where it is named."""
-        names, vnic = self._groups.get(("ports of network", spec.network), set()), spec.target.vnic
-        return [self._answers[("port", port)] for port in sorted(names if vnic is None else names & {vnic})]
+        """The vNICs, by name, among which its target is."""
+        names = self._groups.get(("ports as target", *target_of(spec)), ())
+        return [self._answers[("port", name)] for name in sorted(names)]
 
     def _forward_view(self, name: str, rows: Rows) -> ForwardView | None:
         spec = rows.forwards.get(name)
@@ -351,16 +352,6 @@ class Fabric:
                 self._member(("open hosts of segment", part.segment), view.host, here)
 
 
-def _led_elsewhere(
-    specs: Mapping[str, PortForwardSpec] | Mapping[str, FloatingIPSpec],
-    changed: Iterable[PortView],
-    *,
-    everything: bool,
-) -> set[str]:
-    """Forwards or floating addresses that may lead elsewhere now that these vNICs changed."""
-    return {n for n, spec in specs.items() if everything or any(is_meant(spec, port) for port in changed)}
-
-
 def _barred_views(status: PortStatus | None) -> Iterator[BarredView]:
     """The vNIC itself, when it is kept out, and those who say that they are it."""
     if status is None:
@@ -392,6 +383,7 @@ def _places(port: PortView | None) -> set[Key]:
         ("ports of host", port.host),
         ("ports of network on host", port.network, port.host),
     }
+    places |= {("ports as target", *target) for target in as_targets(port)}
     for part in port.memberships:
         places.add(("ports of segment on host", part.segment, port.host))
         if port.open:

@@ -65,7 +65,29 @@ def _reaches(host: HostView, there: HostView, network: NetworkView) -> bool:
     return host.name == there.name or by_tunnel
 
 
-def is_meant(spec: PortForwardSpec | FloatingIPSpec, port: PortView) -> bool:
+def target_of(spec: PortForwardSpec | FloatingIPSpec) -> tuple[str, str]:
+    """The network, and what its target is called there."""
+    target = spec.target
+    return spec.network, target.address or target.vm or target.vnic or ""
+
+
+def as_targets(port: PortView) -> Iterator[tuple[str, str]]:
+    """All that the vNIC may be called as a target, likewise."""
+    return ((port.network, called) for called in {*port.addresses, *port.guest, port.name})
+
+
+def led_elsewhere(
+    specs: Mapping[str, PortForwardSpec] | Mapping[str, FloatingIPSpec],
+    changed: Iterable[PortView],
+    *,
+    everything: bool,
+) -> set[str]:
+    """Forwards or floating addresses that may lead elsewhere now that these vNICs changed."""
+    found = {target for port in changed for target in as_targets(port)}
+    return {name for name, spec in specs.items() if everything or target_of(spec) in found}
+
+
+def _is_meant(spec: PortForwardSpec | FloatingIPSpec, port: PortView) -> bool:
     """Whether the vNIC is its target, or would be if it had an address."""
     target = spec.target
     if port.network != spec.network or port.arriving or not port.memberships:
@@ -82,7 +104,7 @@ def _targets(
     if network.gateway is None or not network.gateway.nat:
         return
     for port in ports:
-        for address in port.ipv4 if is_meant(spec, port) else ():
+        for address in port.ipv4 if _is_meant(spec, port) else ():
             if spec.target.address in {None, address} and _within(address, network):
                 yield port, address
 
