@@ -242,7 +242,9 @@ class Guests:
         contested: dict[str, str] = {}
         shown: set[Identity | None] | None = None
         for name, spec in registered.items():
-            uuids = called.get(spec.vm, []) if not is_uuid(spec.vm) else []  # a guest may be called like another's UUID
+            uuids = called.get(spec.vm)
+            if not uuids or is_uuid(spec.vm):  # a guest may be called like another's UUID
+                continue
             if len(uuids) > 1:
                 if shown is None:
                     shown = {_identity(row) for view in self.hosts.values() for row in view.vnics.values()}

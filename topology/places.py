@@ -82,6 +82,8 @@ class Places:
         away: Callable[[str], bool],
     ) -> PortStatus:
         """The vNIC where it is. ``away`` says of a host that nobody has heard yet what it shows."""
+        if len(seen) == 1 and (before is None or before.incoming is None):
+            return seen[0].status  # most of them, always
         seen = _one_a_host(seen, before)
         by_host = {one.host: one for one in seen}
         coming = _coming(before, by_host)
@@ -102,7 +104,8 @@ class Places:
         """Who is plugged in on one host alone has no other place, and what is not shown any more was not left there."""
         hosts: dict[str, set[str]] = defaultdict(set)
         for (uuid, _), seen in plugged.items():
-            hosts[uuid] |= {one.host for one in seen}
+            if uuid in self.settled:
+                hosts[uuid] |= {one.host for one in seen}
         self.settled = {uuid: host for uuid, host in self.settled.items() if hosts[uuid] - {host}}
         still = ((i, one) for i, host in self._left for one in shown.get(i, ()) if one.host == host)
         kept = {(identity, one.host) for identity, one in still if self._has_left(identity, one)}

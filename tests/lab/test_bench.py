@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benchkit.__main__ import CASES, main
+from benchkit.__main__ import main
 from benchkit.figures import Figure, Goal, p99, shown
 from benchkit.report import print_figures, read, write
 from labkit import LabError
