@@ -78,8 +78,10 @@ class Claims:
     def _owner(self, port: PortView, address: str) -> str | None:
         """Whose the address is already, in words."""
         network = self._desired.networks.get(port.network)
-        if network is None or address in nobodys_addresses(port.network, network, self._desired.hosts):
-            return "reserved, a host's, or a gateway's"
+        desired = self._desired
+        floating = [spec.address for spec in desired.floating.values()]
+        if network is None or address in nobodys_addresses(port.network, network, desired.hosts, floating):
+            return "reserved, floating, a host's, or a gateway's"
         lease = self._desired.leases.get(port.network, Leases()).get(address)
         if lease is not None and lease.mac != port.mac and lasts(lease, self._began, time.time()):
             return f"leased to {lease.mac}"  # which may be behind a vNIC, and in no Port

@@ -152,7 +152,8 @@ class Observer:
     async def _publish(self, stale: set[str] | None, asked: int) -> None:
         """Write what differs. When nothing does, everything up to this sequence was judged, and all that was asked."""
         desired, sequence = self._desired, self._desired.sequence
-        wanted = Wanted(desired.hosts, desired.networks, desired.registered, self._leased())
+        floating = [spec.address for spec in desired.floating.values()]
+        wanted = Wanted(desired.hosts, desired.networks, desired.registered, self._leased(), floating)
         changes = self._guests.evaluate(wanted, desired.statuses, stale)
         writes: list[Write] = [
             PutStatus("Port", name, status.model_dump(mode="json", exclude_defaults=True), create=True)

@@ -7,7 +7,7 @@ neighbour solicitation from an address, or one from the unspecified address abou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -60,10 +60,16 @@ def _by_nd(packet: bytes) -> IPv6Address | None:
 
 
 def taken_in(
-    networks: Mapping[str, NetworkSpec], registered: Iterable[PortSpec], hosts: Mapping[str, HostSpec]
+    networks: Mapping[str, NetworkSpec],
+    registered: Iterable[PortSpec],
+    hosts: Mapping[str, HostSpec],
+    floating: Collection[str],
 ) -> set[tuple[str, str]]:
-    """(Network, address) of everything that nobody can learn: reserved, a host's, or a registered vNIC's."""
-    found = {(name, address) for name, spec in networks.items() for address in nobodys_addresses(name, spec, hosts)}
+    """(Network, address) of everything that nobody can learn: reserved, a host's, a floating one, or a registered
+    vNIC's."""
+    found = {
+        (name, address) for name, spec in networks.items() for address in nobodys_addresses(name, spec, hosts, floating)
+    }
     return found | {(spec.network, address) for spec in registered for address in spec.addresses}
 
 

@@ -53,12 +53,14 @@ class HostView:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The operator's rows that a vNIC is judged by. ``leased`` are addresses by network and MAC."""
+    """The operator's rows that a vNIC is judged by. ``leased`` are addresses by network and MAC; ``floating`` are
+    floating ones, outside."""
 
     hosts: Mapping[str, HostSpec]
     networks: Mapping[str, NetworkSpec]
     registered: Mapping[str, PortSpec]
     leased: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    floating: Collection[str] = ()
 
     def mtus(self) -> dict[str, int]:
         """Bytes that a vNIC's IP packets may have, by network."""
@@ -177,7 +179,7 @@ class Guests:
     ) -> None:
         """Give vNICs that learn their addresses those that they have, in place. A claim that is not granted is over;
         one that is granted stays until the row has it."""
-        taken, waiting = taken_in(wanted.networks, wanted.registered.values(), wanted.hosts), {}
+        taken, waiting = taken_in(wanted.networks, wanted.registered.values(), wanted.hosts, wanted.floating), {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)
             if not claims and (before is None or not before.learned):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -306,18 +306,24 @@ def network_gateway_mac(name: str, spec: NetworkSpec) -> str:
     return spec.gateway_mac or gateway_mac(name)
 
 
-def nobodys_addresses(name: str, spec: NetworkSpec, hosts: Mapping[str, HostSpec]) -> tuple[str, ...]:
+def nobodys_addresses(
+    name: str, spec: NetworkSpec, hosts: Mapping[str, HostSpec], floating: Iterable[str]
+) -> tuple[str, ...]:
     """Those that no vNIC of the network can learn: what is reserved, and the gateway's; where hosts meet the outside
-    in it, theirs and their routers'."""
+    in it, theirs and their routers', and of the ``floating`` addresses those that they answer for there."""
     gateways = tuple(str(ipaddress.ip_interface(subnet).ip) for subnet in spec.subnets)
     own = (link_local(network_gateway_mac(name, spec)),) if spec.has_subnet(6) else ()
-    return tuple(dict.fromkeys((*spec.reserved_addresses, *gateways, *own, *_outside(spec, hosts))))
+    return tuple(dict.fromkeys((*spec.reserved_addresses, *gateways, *own, *_outside(spec, hosts, floating))))
 
 
-def _outside(spec: NetworkSpec, hosts: Mapping[str, HostSpec]) -> Iterator[str]:
+def _outside(spec: NetworkSpec, hosts: Mapping[str, HostSpec], floating: Iterable[str]) -> Iterator[str]:
     if spec.physical_network is None or not any(group.learn_addresses for group in spec.portgroups.values()):
         return
-    vlans = spec.vlans()
+    vlans, subnets = spec.vlans(), set()
     for external in (host.external for host in hosts.values()):
         if external is not None and external.uplink == spec.physical_network and (external.vlan or 0) in vlans:
             yield from (*external.ips, external.gateway, *([external.gateway6] if external.gateway6 else []))
+            subnets |= set(external.subnets)
+    for address in floating if subnets else ():
+        if any(ipaddress.ip_address(address) in subnet for subnet in subnets):
+            yield address

@@ -59,6 +59,7 @@ class Fleet:
         self.registered: dict[str, PortSpec] = {}
         self.known: dict[str, PortStatus] = {}
         self.leased: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.floating: list[str] = []
 
     def register(self, name: str, vm: str, mac: str = MAC1, network: str = "web", **fields: Any) -> None:
         self.registered[name] = PortSpec(vm=vm, mac=mac, network=network, **fields)
@@ -74,7 +75,7 @@ class Fleet:
 
     def evaluate(self, stale: set[str] | None = None) -> Changes:
         changes = self.guests.evaluate(
-            Wanted(self.hosts, self.networks, self.registered, self.leased), self.known, stale
+            Wanted(self.hosts, self.networks, self.registered, self.leased, self.floating), self.known, stale
         )
         self.known.update(changes.statuses)
         for name in changes.gone:

@@ -71,6 +71,30 @@ def test_what_is_a_hosts_outside_or_its_routers_is_learned_by_no_guest_of_that_w
     assert claim(fleet, "203.0.113.1", "203.0.113.11", "203.0.113.60") == (*has, "203.0.113.60")
 
 
+@pytest.mark.parametrize(("vlan", "has"), [(None, ()), (7, ("203.0.113.60", "2001:db8::60"))])
+def test_what_becomes_a_floating_address_is_no_guests_of_that_wire_any_more(
+    vlan: int | None, has: tuple[str, ...]
+) -> None:
+    """And is one's again that claims it once it is none."""
+    fleet, group = running(learns=4), PortGroup(learn_addresses=4)
+    fleet.networks["web"] = NetworkSpec(
+        mode="bridge", physical_network="phys1", vlan=vlan, portgroups={"default": group}
+    )
+    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
+    external |= {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
+    fleet.hosts["kvm2"] = HostSpec.model_validate(
+        {"ovsdb": "unix:/kvm2", "uplinks": {"phys1": {"interface": "eth1"}}, "external": external}
+    )
+    others = ("203.0.113.61", "198.51.100.60", "2001:db8::61")
+    both = ("203.0.113.60", "2001:db8::60")
+    assert set(claim(fleet, *both, *others)) == {*both, *others}
+    fleet.floating += [*both, "198.51.100.60"]  # the last one is of another wire
+    fleet.evaluate()
+    assert set(fleet.known[NAME].learned) == {*has, *others}
+    fleet.floating.clear()
+    assert set(claim(fleet, *both)) == {*both, *others}
+
+
 def test_what_is_registered_or_reserved_later_is_learned_by_nobody_any_more() -> None:
     fleet = running()
     claim(fleet, "10.0.0.1", "10.0.0.2")
