@@ -32,7 +32,7 @@ from controller.pipeline.tables import ARRIVED, CLASSIFY, FORWARD, Action, Flow,
 from controller.reader import Reader
 from controller.views import PortView
 
-_RARP = 0x8035
+_RARP, _BROADCAST = 0x8035, "ff:ff:ff:ff:ff:ff"
 
 # What is learned holds for frames of known flows only when Open vSwitch's main thread looks, every 0.5 s at worst; a
 # packet for the controller wakes it (ofproto_dpif_send_async_msg). No controller of ours takes it.
@@ -86,7 +86,7 @@ def _arrival(port: PortView, fabric: Reader) -> Iterator[Flow]:
     # QEMU knows nothing of the guest's tags: it announces one on a trunk untagged as well, whatever becomes of that.
     onward = ways[0].actions if 0 in ways else ()
     yield CLASSIFY.flow(
-        Priority.HERE + 1, match(**own, vlan_vid=0, eth_type=_RARP), _open(port), _WAKE,
+        Priority.HERE + 1, match(**own, vlan_vid=0, eth_dst=_BROADCAST, eth_type=_RARP), _open(port), _WAKE,
         *announced(port, fabric), *onward, why="arrives: QEMU announces it",
     )  # fmt: skip
 
