@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
 
 from apps.l2 import FLOOD, copies
-from apps.neighbours import ANSWER_ND, BACK, advertisement, arp_reply
+from apps.neighbours import ANSWER_ND, BACK, SOLICITED_OVERRIDE, advertisement, arp_reply
 from apps.ownership import claims
 from apps.spoof_guard import SPOOF_GUARD
 from controller.openflow.actions import Controller
@@ -128,35 +128,48 @@ def _arp(outside: ExternalView) -> Iterator[Flow]:
     yield GATEWAY.flow(Priority.ANYWHERE, match(**about), why="no machine of the subnet outside")
 
 
-def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
-    """The same of IPv6. A router may be known by its link-local address alone."""
-    about: dict[str, Value] = {
-        "segment": outside.segment, "eth_type": IPV6, "ip_proto": _ICMPV6,
-    }  # fmt: skip
-    near_by: dict[str, Value] = {**about, "nw_ttl": _NO_ROUTER_BETWEEN}
-    asks: dict[str, Value] = {**near_by, "icmpv6_type": _SOLICITATION, "ipv6_nd_target": way.address}
-    answer = (*advertisement(outside.mac, way.address, _ROUTER_SOLICITED_OVERRIDE), *BACK, goto(ANSWER_ND))
-    why = f"ND: {way.address} is this host's"
+def answers_nd(
+    outside: ExternalView, way: Way, mac: str, address: str, why: str, flags: int = SOLICITED_OVERRIDE
+) -> Iterator[Flow]:
+    """The same of IPv6; ``flags`` are RFC 4861, 4.4's. A router may be known by its link-local address alone."""
+    asks: dict[str, Value] = {**_nd_near(outside), "icmpv6_type": _SOLICITATION, "ipv6_nd_target": address}
+    answer = (*advertisement(mac, address, flags), *BACK, goto(ANSWER_ND))
     # As at a gateway: no flow can answer one who is about to take the address.
-    yield GATEWAY.flow(Priority.EXCEPTION, match(**asks, ipv6_src="::"), why=f"nobody takes {way.address}, this host's")
+    yield GATEWAY.flow(Priority.EXCEPTION, match(**asks, ipv6_src="::"), why=f"nobody takes it; {why}")
     yield GATEWAY.flow(Priority.HERE + 3, match(**asks, ipv6_nd_sll=_NOBODY), *answer, why=f"{why}; who asks is known")
-    says: dict[str, Value] = {**near_by, "icmpv6_type": _ADVERTISEMENT, "ipv6_dst": way.address}
-    yield GATEWAY.flow(Priority.HERE + 3, match(**says, ipv6_nd_tll=_NOBODY), why="says of nobody where it is")
-    subnet = IPv6Network(way.subnet)
-    near: Value = (str(subnet.network_address), str(subnet.netmask))
-    speakers = (near, _MACHINES6, outside.uplink), (way.gateway, _ROUTERS, ROUTERS)
-    for number, (machine, pool, meter) in enumerate(speakers, start=1):
+    for number, (machine, pool, _) in enumerate(_speakers(outside, way), start=1):
         learn = _learn(outside, NEXT_HOP6, "ipv6_src", "ipv6_nd_sll", pool)
         asked = match(**asks, ipv6_src=machine, ipv6_nd_sll=_UNICAST)
         yield GATEWAY.flow(Priority.HERE + number, asked, learn, *answer, why=why)
+    yield GATEWAY.flow(Priority.HERE, match(**asks), *answer, why=why)
+
+
+def _nd_near(outside: ExternalView) -> dict[str, Value]:
+    """ICMPv6 of the wire that no router sent on."""
+    return {"segment": outside.segment, "eth_type": IPV6, "ip_proto": _ICMPV6, "nw_ttl": _NO_ROUTER_BETWEEN}
+
+
+def _speakers(outside: ExternalView, way: Way) -> tuple[tuple[Value, int, int], ...]:
+    """Machines of the subnet, and the router: each with where it is remembered, and the meter of what it says."""
+    subnet = IPv6Network(way.subnet)
+    near: Value = (str(subnet.network_address), str(subnet.netmask))
+    return (near, _MACHINES6, outside.uplink), (way.gateway, _ROUTERS, ROUTERS)
+
+
+def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
+    why = f"ND: {way.address} is this host's"
+    yield from answers_nd(outside, way, outside.mac, way.address, why, _ROUTER_SOLICITED_OVERRIDE)
+    says: dict[str, Value] = {**_nd_near(outside), "icmpv6_type": _ADVERTISEMENT, "ipv6_dst": way.address}
+    yield GATEWAY.flow(Priority.HERE + 3, match(**says, ipv6_nd_tll=_NOBODY), why="says of nobody where it is")
+    for number, (machine, pool, meter) in enumerate(_speakers(outside, way), start=1):
         learn = _learn(outside, NEXT_HOP6, "ipv6_nd_target", "ipv6_nd_tll", pool)
         yield GATEWAY.flow(
             Priority.HERE + number, match(**says, ipv6_nd_target=machine, ipv6_nd_tll=_UNICAST), learn,
             Controller(meter_id=meter), why="a machine outside says where it is",
         )  # fmt: skip
-    yield GATEWAY.flow(Priority.HERE, match(**asks), *answer, why=why)
-    other = match(**about, icmpv6_type=_ADVERTISEMENT, ipv6_dst=way.address)
-    yield GATEWAY.flow(Priority.HERE, other, why="no machine of the subnet outside")
+    other: dict[str, Value] = {"segment": outside.segment, "eth_type": IPV6, "ip_proto": _ICMPV6}
+    other |= {"icmpv6_type": _ADVERTISEMENT, "ipv6_dst": way.address}
+    yield GATEWAY.flow(Priority.HERE, match(**other), why="no machine of the subnet outside")
 
 
 def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str | None = None) -> Iterator[Flow]:

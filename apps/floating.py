@@ -1,9 +1,10 @@
 """Floating addresses: an address outside that is one guest's, answered at the host where the guest is.
 
 One to one needs no memory: addresses are rewritten on their way in and out, and no connection is tracked, so none is
-lost when the guest comes to another host. Fragments alone go through the tracker, in zones of their own. The address
-has a MAC of its own, which goes with it: machines outside keep what they know of it. Only the physical switch learns
-anew, by the first packet that the guest sends outside from there, or by the RARP with which QEMU announces the guest.
+lost when the guest comes to another host. Fragments of IPv4 alone go through the tracker, in zones of their own. The
+address has a MAC of its own, which goes with it: machines outside keep what they know of it. Only the physical switch
+learns anew, by the first packet that the guest sends outside from there, or by the RARP with which QEMU announces the
+guest.
 
 What the guest began before, or was forwarded to it, is known to the tracker and stays as it is. What a guest of the
 same host sends is led in before it would leave. Inside, the packets come from the floating MAC, not from the gateway's:
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from apps.external import answers_arp, not_a_guests
+from apps.external import answers_arp, answers_nd, not_a_guests
 from apps.forwards import HAIRPIN, HAIRPIN_STATE
 from apps.mtu import SIZE
 from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN_STATE, NAT_OUT_STATE, ZONE
@@ -25,19 +26,21 @@ from controller.openflow.match import Value
 from controller.pipeline.actions import Target, Track, check_size, dec_ttl, goto, load, match, resubmit
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, SEGMENT, SOURCE, TOO_BIG, Source
-from controller.pipeline.ip import IPV4
+from controller.pipeline.ip import packets
 from controller.pipeline.ports import FLOATING_ERRORS
 from controller.pipeline.tables import ERROR_IN, ERROR_OUT, GATEWAY, HOP, OVERSIZED, Action, Flow, Priority, Stage
 from controller.reader import Reader
-from controller.views import ExternalView, FloatingView, NetworkView, PortView
+from controller.views import ExternalView, FloatingView, NetworkView, PortView, Way
 
 _UNKNOWN = 0, sum(KNOWN)  # the tracker knows no connection that the packet belongs to
 _ARP, _REQUEST = 0x0806, 1
-_ICMP, _ERRORS = 1, (3, 11, 12)  # unreachable, time exceeded, parameter problem: RFC 792
-# Open vSwitch 3.1's userspace datapath adjusts the UDP checksum of later fragments, too, which have none. A packet
-# between two guests of a host is translated twice: what the tracker found in a zone it does not look for again there.
+# Protocol, field, and the errors: unreachable, too big, time exceeded, parameter problem (RFC 792; RFC 4443, 3).
+_ERRORS = {4: (1, "icmpv4_type", (3, 11, 12)), 6: (58, "icmpv6_type", (1, 2, 3, 4))}
+# Open vSwitch 3.1's userspace datapath adjusts the UDP checksum of later fragments of IPv4, too, which have none. A
+# packet between two guests of a host is translated twice: what the tracker found in a zone it does not look for again
+# there. Those of IPv6 are translated as they are: it lets none through that is smaller than 1280 bytes.
 _FRAGMENTS: dict[str, int] = {"src": ZONE + 2, "dst": ZONE + 3}
-_FRAGMENT: dict[str, Value] = {"eth_type": IPV4, "ip_frag": (1, 1)}
+_FRAGMENT: dict[str, Value] = {"ip_frag": (1, 1)}
 _QUOTED = "an ICMP error: the controller translates also what it quotes"
 
 
@@ -59,13 +62,16 @@ class Floating(App):
         if network is None or network.gateway is None or host is None or host.external is None or not port.memberships:
             return
         for floating in fabric.floating_to(port):
-            if host.external.holds(floating.address):
+            way = host.external.way(floating.version)
+            if way is not None and host.external.holds(floating.address):
                 inward = _inward(floating, port)
-                yield from _from_outside(floating, host.external, inward, answers=not port.arriving)
+                if not port.arriving:  # where the guest is to come, an answer would draw its packets away
+                    yield from _answers(floating, host.external, way)
+                yield from _from_outside(floating, host.external, inward)
                 yield from _sizes(floating, host.external, network.gateway.mtu)
                 yield from _from_here(floating, inward)
                 yield from _out(floating, port)
-                yield from _to_own_host(floating, port, host.external, network.gateway.mac)
+                yield from _to_own_host(floating, port, way, network.gateway.mac)
                 yield from _errors(floating, port)
 
 
@@ -88,38 +94,42 @@ def _inward(floating: FloatingView, port: PortView) -> tuple[Action, ...]:
     return *into, load("eth_src", floating.mac), load("eth_dst", port.mac)
 
 
-def _from_outside(
-    floating: FloatingView, outside: ExternalView, inward: tuple[Action, ...], *, answers: bool
-) -> Iterator[Flow]:
+def _answers(floating: FloatingView, outside: ExternalView, way: Way) -> Iterator[Flow]:
     address = floating.address
-    if answers:  # where the guest is to come, an answer would draw its packets away from where it is
-        why = f"ARP: {address} is a guest's of this host, a floating address"
-        yield from answers_arp(outside, floating.mac, address, why)
-        # An answer would tell the physical switch that the address is still here.
-        told: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_op": _REQUEST}
-        yield GATEWAY.flow(
-            Priority.EXCEPTION,
-            match(**told, arp_tpa=address, arp_sha=floating.mac),
-            why=f"{address} is announced where its guest is now",
-        )
+    why = f"{address} is a guest's of this host, a floating address"
+    if floating.version == 6:  # it is announced by advertisements, which nobody answers
+        yield from answers_nd(outside, way, floating.mac, address, f"ND: {why}")
+        return
+    yield from answers_arp(outside, floating.mac, address, f"ARP: {why}")
+    # An answer would tell the physical switch that the address is still here.
+    told: dict[str, Value] = {"segment": outside.segment, "eth_type": _ARP, "arp_op": _REQUEST}
+    yield GATEWAY.flow(
+        Priority.EXCEPTION,
+        match(**told, arp_tpa=address, arp_sha=floating.mac),
+        why=f"{address} is announced where its guest is now",
+    )
+
+
+def _from_outside(floating: FloatingView, outside: ExternalView, inward: tuple[Action, ...]) -> Iterator[Flow]:
+    address, there = floating.address, packets("dst", floating.address)
     own: dict[str, Value] = {"segment": outside.segment, "eth_dst": floating.mac}
-    yield GATEWAY.flow(Priority.ANYWHERE, match(**own), why=f"{address} is reached by IPv4 alone")
+    yield GATEWAY.flow(Priority.ANYWHERE, match(**own), why=f"{address} is reached by IPv{floating.version} alone")
     yield FROM_OUTSIDE.flow(
-        Priority.HERE + 1, match(eth_type=IPV4, ipv4_dst=address), dec_ttl(), *inward,
-        load("ipv4_dst", floating.inside), goto(Stage.FORWARD), why=f"{address} becomes {floating.inside}, this vNIC's",
+        Priority.HERE + 1, match(**there), dec_ttl(), *inward, _become(floating, "dst", floating.inside),
+        goto(Stage.FORWARD), why=f"{address} becomes {floating.inside}, this vNIC's",
     )  # fmt: skip
-    for error in _icmp_errors():
-        yield FROM_OUTSIDE.flow(Priority.HERE + 2, match(**error, ipv4_dst=address), goto(ERROR_IN), why=_QUOTED)
-    yield FROM_OUTSIDE.flow(
-        Priority.HERE + 3, match(**_FRAGMENT, ipv4_dst=address), dec_ttl(), *inward,
-        _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: {address} becomes {floating.inside}",
-    )  # fmt: skip
+    for error in _icmp_errors(floating):
+        yield FROM_OUTSIDE.flow(Priority.HERE + 2, match(**error, **there), goto(ERROR_IN), why=_QUOTED)
+    if floating.version == 4:
+        yield FROM_OUTSIDE.flow(
+            Priority.HERE + 3, match(**_FRAGMENT, **there), dec_ttl(), *inward,
+            _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: {address} becomes {floating.inside}",
+        )  # fmt: skip
 
 
 def _sizes(floating: FloatingView, outside: ExternalView, mtu: int) -> Iterator[Flow]:
     """What comes in is compared with what the guest's network carries (see Mtu), before anything of it is changed."""
-    address = floating.address
-    there: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": address}
+    address, there = floating.address, packets("dst", floating.address)
     yield GATEWAY.flow(
         Priority.ANYWHERE + 1, match(segment=outside.segment, eth_dst=floating.mac, **there),
         check_size(mtu, TOO_BIG), goto(FROM_OUTSIDE), why=f"for {address}, a floating address",
@@ -136,17 +146,18 @@ def _sizes(floating: FloatingView, outside: ExternalView, mtu: int) -> Iterator[
 
 def _from_here(floating: FloatingView, inward: tuple[Action, ...]) -> Iterator[Flow]:
     """On its way out already: as from outside, also for the guest itself."""
-    there: dict[str, Value] = {"eth_type": IPV4, "ipv4_dst": floating.address}
+    there = packets("dst", floating.address)
     yield HOP.flow(
-        Priority.HERE, match(**there), *inward, load("in_port", 0), load("ipv4_dst", floating.inside),
+        Priority.HERE, match(**there), *inward, load("in_port", 0), _become(floating, "dst", floating.inside),
         goto(Stage.FORWARD), why=f"{floating.address} is on this host: it becomes {floating.inside}",
     )  # fmt: skip
-    for error in _icmp_errors():
-        yield HOP.flow(Priority.HERE + 1, match(**error, ipv4_dst=floating.address), goto(ERROR_IN), why=_QUOTED)
-    yield HOP.flow(
-        Priority.HERE + 2, match(**_FRAGMENT, ipv4_dst=floating.address), *inward, load("in_port", 0),
-        _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: it becomes {floating.inside}",
-    )  # fmt: skip
+    for error in _icmp_errors(floating):
+        yield HOP.flow(Priority.HERE + 1, match(**error, **there), goto(ERROR_IN), why=_QUOTED)
+    if floating.version == 4:
+        yield HOP.flow(
+            Priority.HERE + 2, match(**_FRAGMENT, **there), *inward, load("in_port", 0),
+            _whole(Stage.FORWARD, "dst", floating.inside), why=f"a fragment: it becomes {floating.inside}",
+        )  # fmt: skip
     yield HOP.flow(
         Priority.HERE + 3, match(**there, source=Source.VNIC, natted=0),
         why=f"{floating.address} is in a nat network, to which guests that are not translated begin nothing",
@@ -154,42 +165,42 @@ def _from_here(floating: FloatingView, inward: tuple[Action, ...]) -> Iterator[F
 
 
 def _out(floating: FloatingView, port: PortView) -> Iterator[Flow]:
-    sent: dict[str, Value] = {"in_port": port.ofport, "ipv4_src": floating.inside, "ct_state": _UNKNOWN}
-    for error in _icmp_errors():
+    sent: dict[str, Value] = {"in_port": port.ofport, "ct_state": _UNKNOWN, **packets("src", floating.inside)}
+    for error in _icmp_errors(floating):
         yield NAT_OUT_STATE.flow(Priority.HERE + 1, match(**sent, **error), goto(ERROR_OUT), why=_QUOTED)
     yield NAT_OUT_STATE.flow(
-        Priority.HERE, match(**sent, eth_type=IPV4),
-        load("eth_src", floating.mac), load("ipv4_src", floating.address), goto(HOP),
-        why=f"{floating.inside} becomes {floating.address}, its floating address",
+        Priority.HERE, match(**sent), load("eth_src", floating.mac), _become(floating, "src", floating.address),
+        goto(HOP), why=f"{floating.inside} becomes {floating.address}, its floating address",
     )  # fmt: skip
-    yield NAT_OUT_STATE.flow(
-        Priority.HERE + 2, match(**sent, **_FRAGMENT), load("eth_src", floating.mac),
-        _whole(HOP, "src", floating.address), why=f"a fragment: {floating.inside} becomes {floating.address}",
-    )  # fmt: skip
+    if floating.version == 4:
+        yield NAT_OUT_STATE.flow(
+            Priority.HERE + 2, match(**sent, **_FRAGMENT), load("eth_src", floating.mac),
+            _whole(HOP, "src", floating.address), why=f"a fragment: {floating.inside} becomes {floating.address}",
+        )  # fmt: skip
 
 
-def _to_own_host(floating: FloatingView, port: PortView, outside: ExternalView, gateway: str) -> Iterator[Flow]:
+def _to_own_host(floating: FloatingView, port: PortView, way: Way, gateway: str) -> Iterator[Flow]:
     """Whoever spoke to it as the host's external address is a guest of the host, or it speaks to a forward."""
-    own: dict[str, Value] = {"in_port": port.ofport, "ipv4_src": floating.inside}
-    sent: dict[str, Value] = {**own, "eth_type": IPV4}
+    sent: dict[str, Value] = {"in_port": port.ofport, **packets("src", floating.inside)}
     for part in port.memberships:
         yield GATEWAY.flow(
-            Priority.HERE + 1, match(**sent, segment=part.segment, eth_dst=gateway, ipv4_dst=outside.address),
+            Priority.HERE + 1, match(segment=part.segment, eth_dst=gateway, **{**sent, **packets("dst", way.address)}),
             Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address: perhaps a guest of it is meant",
         )  # fmt: skip
-    for error in _icmp_errors():
-        unknown = match(**own, **error, ct_state=_UNKNOWN)
+    for error in _icmp_errors(floating):
+        unknown = match(**sent, **error, ct_state=_UNKNOWN)
         yield HAIRPIN.flow(Priority.FALLBACK + 2, unknown, goto(ERROR_OUT), why=_QUOTED)
     why = f"{floating.inside} becomes {floating.address}, its floating address"
     yield HAIRPIN.flow(
-        Priority.FALLBACK + 1, match(**sent), load("ipv4_src", floating.address), goto(HAIRPIN_STATE), why=why
+        Priority.FALLBACK + 1, match(**sent), _become(floating, "src", floating.address), goto(HAIRPIN_STATE), why=why
     )
-    yield HAIRPIN.flow(
-        Priority.FALLBACK + 3, match(**own, **_FRAGMENT), _whole(HAIRPIN_STATE, "src", floating.address), why=why
-    )
+    if floating.version == 4:
+        yield HAIRPIN.flow(
+            Priority.FALLBACK + 3, match(**sent, **_FRAGMENT), _whole(HAIRPIN_STATE, "src", floating.address), why=why
+        )
     # Linux before 5.19 would take what it found of the packet as it was for what it is now, without ct_clear.
     yield HAIRPIN_STATE.flow(
-        Priority.HERE + 1, match(in_port=port.ofport, eth_type=IPV4, ipv4_src=floating.address),
+        Priority.HERE + 1, match(in_port=port.ofport, **packets("src", floating.address)),
         CtClear(), load("in_port", 0), load(ISOLATED, 0), Track(NAT_IN_STATE, ZONE, Nat()),
         why="as from outside: is it an answer, or forwarded?",
     )  # fmt: skip
@@ -197,9 +208,9 @@ def _to_own_host(floating: FloatingView, port: PortView, outside: ExternalView, 
 
 def _errors(floating: FloatingView, port: PortView) -> Iterator[Flow]:
     told = Controller(meter_id=port.ofport)
-    into, others = match(eth_type=IPV4, ipv4_dst=floating.address), Controller(meter_id=FLOATING_ERRORS)
+    into, others = match(**packets("dst", floating.address)), Controller(meter_id=FLOATING_ERRORS)
     yield ERROR_IN.flow(Priority.ANYWHERE, into, others, why=f"for {floating.address}: about {floating.inside}")
-    out = match(in_port=port.ofport, eth_type=IPV4, ipv4_src=floating.inside)
+    out = match(in_port=port.ofport, **packets("src", floating.inside))
     yield ERROR_OUT.flow(Priority.ANYWHERE, out, told, why=f"of {floating.inside}: about {floating.address}")
 
 
@@ -208,6 +219,11 @@ def _whole(target: Target, end: Literal["src", "dst"], address: str) -> Track:
     return Track(target, _FRAGMENTS[end], Nat(end, address), commit=True)
 
 
-def _icmp_errors() -> Iterator[dict[str, Value]]:
-    for kind in _ERRORS:
-        yield {"eth_type": IPV4, "ip_proto": _ICMP, "icmpv4_type": kind}
+def _become(floating: FloatingView, end: Literal["src", "dst"], address: str) -> Action:
+    return load(f"ipv{floating.version}_{end}", address)
+
+
+def _icmp_errors(floating: FloatingView) -> Iterator[dict[str, Value]]:
+    protocol, field, kinds = _ERRORS[floating.version]
+    for kind in kinds:
+        yield {"ip_proto": protocol, field: kind}

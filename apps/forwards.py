@@ -11,20 +11,20 @@ says is then forwarded like anything from outside, and the answers find the way 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_network
 
 from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, NAT_IN_STATE, ZONE, CtState, tracked
 from apps.overlay import TUNNEL
-from apps.routing import INWARD, ROUTE, masked, outward
+from apps.routing import INWARD, ROUTE, outward, to_itself, to_router
 from controller.openflow.conntrack import Nat
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, goto, load, match, move
 from controller.pipeline.app import App
-from controller.pipeline.fields import NATTED, NEXT_HOP, PEER, SOURCE, Source
-from controller.pipeline.ip import IPV4
+from controller.pipeline.fields import NATTED, PEER, SOURCE, Source
+from controller.pipeline.ip import ETHERTYPES, ethertype, packets
 from controller.pipeline.tables import DROP, GATEWAY, NAT_OUT, Flow, Priority, Stage, Table
 from controller.reader import Reader
-from controller.views import ForwardView, HostView, NetworkView, PortView
+from controller.views import ExternalView, ForwardView, HostView, NetworkView, PortView, Way
 
 FORWARD_BACK = Table(
     "forward_back", Stage.TRANSLATE_IN, DROP, "what guests answer to forwarded connections: back by the same host"
@@ -49,21 +49,26 @@ class Forwards(App):
             return
         for state in KNOWN:
             yield from _back(state)
-            yield from _turned(state)
+            for kind in ETHERTYPES:
+                yield from _turned(state, kind)
+            yield _turned_back(state)
         yield FORWARD_BACK.flow(
             Priority.FALLBACK, match(source=Source.VNIC), goto(Stage.ROUTE), why="the guest's own connection"
         )
-        yield HAIRPIN_STATE.flow(
-            Priority.FALLBACK, match(eth_type=IPV4), load("in_port", 0), Track(NAT_IN_STATE, ZONE, Nat()),
-            why="as from outside: is it forwarded?",
-        )  # fmt: skip
+        for kind in ETHERTYPES:
+            yield HAIRPIN_STATE.flow(
+                Priority.FALLBACK, match(eth_type=kind), load("in_port", 0), Track(NAT_IN_STATE, ZONE, Nat()),
+                why="as from outside: is it forwarded?",
+            )  # fmt: skip
 
     def forward(self, forward: ForwardView, fabric: Reader) -> Iterator[Flow]:
         for outside, inside in _translations(forward):
-            target = f"{forward.address}:{inside}" if inside else forward.address
+            address = f"[{forward.address}]" if forward.version == 6 else forward.address
+            target = f"{address}:{inside}" if inside else forward.address
+            new: dict[str, Value] = {"ct_state": tracked(CtState.NEW), "eth_type": ethertype(forward.version)}
             yield NAT_IN_STATE.flow(
                 Priority.ANYWHERE,
-                match(ct_state=tracked(CtState.NEW), eth_type=IPV4, **_port(forward.protocol, "dst", outside)),
+                match(**new, **_port(forward.protocol, "dst", outside)),
                 load(SOURCE, Source.OUTSIDE),
                 Track(Stage.ROUTE, ZONE, Nat("dst", forward.address, port_min=inside), commit=True),
                 why=f"a connection from outside, for {target}",
@@ -74,36 +79,40 @@ class Forwards(App):
             return
         for _, segment in network.segments:
             answers: dict[str, Value] = {"source": Source.TUNNEL, "segment": segment, "eth_dst": network.gateway.mac}
-            yield GATEWAY.flow(
-                Priority.HERE, match(**answers, eth_type=IPV4), Track(FORWARD_BACK, ZONE, None),
-                why="from another host: does it answer a connection that was forwarded here?",
-            )  # fmt: skip
+            for kind in map(ethertype, network.gateway.versions):
+                yield GATEWAY.flow(
+                    Priority.HERE, match(**answers, eth_type=kind), Track(FORWARD_BACK, ZONE, None),
+                    why="from another host: does it answer a connection that was forwarded here?",
+                )  # fmt: skip
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network, forwards = fabric.network(port.network), fabric.forwards_to(port)
         if network is None or network.gateway is None or not forwards:
             return
+        versions = sorted({each.version for each in forwards})
         for part in port.memberships:
             sent: dict[str, Value] = {"in_port": port.ofport, "segment": part.segment, "eth_dst": network.gateway.mac}
-            for subnet in network.gateway.subnets4:
+            for subnet in (each for each in network.gateway.subnets if each.version in versions):
                 yield GATEWAY.flow(
-                    Priority.ANYWHERE + 3, match(**sent, eth_type=IPV4, ipv4_src=masked(subnet)),
+                    Priority.ANYWHERE + 3, match(**sent, **packets("src", subnet)),
                     load(NATTED, 1), Track(FORWARD_BACK, ZONE, None),
                     why="perhaps an answer to a connection that was forwarded",
                 )  # fmt: skip
             came: dict[str, Value] = {"source": Source.TUNNEL, "segment": part.segment, "eth_dst": port.mac}
-            yield INWARD.flow(
-                Priority.ANYWHERE, match(**came, eth_type=IPV4),
-                Track(Stage.FORWARD, ZONE, None, commit=True, mark=PEER),
-                why="from outside, another host forwarded it: answers go back there",
-            )  # fmt: skip
-        if fabric.floating_to(port):
-            return  # who speaks to its floating address is not known here either
-        for low, high in sorted({each.target_ports for each in forwards if each.protocol == "tcp"}):
+            for kind in map(ethertype, versions):
+                yield INWARD.flow(
+                    Priority.ANYWHERE, match(**came, eth_type=kind),
+                    Track(Stage.FORWARD, ZONE, None, commit=True, mark=PEER),
+                    why="from outside, another host forwarded it: answers go back there",
+                )  # fmt: skip
+        floating = {each.version for each in fabric.floating_to(port)}
+        # Who speaks to its floating address is not known here either.
+        lasting = {(each.version, *each.target_ports) for each in forwards if each.protocol == "tcp"}
+        for version, low, high in sorted(each for each in lasting if each[0] not in floating):
             for ports in _blocks(low, high):
                 lost = {"in_port": port.ofport, "tcp_flags": _NO_FIRST, **_port("tcp", "src", ports)}
                 yield FORWARD_BACK.flow(
-                    Priority.ANYWHERE, match(**lost, eth_type=IPV4, ct_state=tracked(CtState.NEW)),
+                    Priority.ANYWHERE, match(**lost, eth_type=ethertype(version), ct_state=tracked(CtState.NEW)),
                     why="of a connection that is not known here any more: it waits until the client sends",
                 )  # fmt: skip
 
@@ -112,36 +121,47 @@ class Forwards(App):
             return
         for _, segment in network.segments:
             sent: dict[str, Value] = {"source": Source.VNIC, "segment": segment, "eth_dst": network.gateway.mac}
-            for subnet in network.gateway.subnets4:
+            for subnet in network.gateway.subnets:
+                if (way := host.external.way(subnet.version)) is None:
+                    continue
                 yield GATEWAY.flow(
-                    Priority.HERE,
-                    match(**sent, eth_type=IPV4, ipv4_src=masked(subnet), ipv4_dst=host.external.address),
+                    Priority.HERE, match(**sent, **packets("src", subnet), **_to(way)),
                     Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address, which may be forwarded",
                 )  # fmt: skip
 
     def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
         if (outside := host.external) is None or not fabric.forwards_ports():
             return
-        answers: dict[str, Value] = {"source": Source.TUNNEL, "eth_type": IPV4}
-        for state in KNOWN:
-            yield FORWARD_BACK.flow(
-                Priority.HERE + state, match(**answers, ct_state=tracked(state), ipv4_dst=outside.address),
-                Track(HAIRPIN, ZONE, Nat()), why="answers a guest of this host that was forwarded",
-            )  # fmt: skip
-        yield HAIRPIN.flow(
-            Priority.FALLBACK, match(source=Source.VNIC, eth_type=IPV4),
-            Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat("src", outside.address), commit=True),
-            why=f"a guest begins: to a forward it speaks as {outside.address}",
+        for way in outside.ways:
+            yield from _answers(outside, way)
+
+
+def _to(way: Way) -> dict[str, Value]:
+    return {f"ipv{way.version}_dst": way.address}
+
+
+def _answers(outside: ExternalView, way: Way) -> Iterator[Flow]:
+    """What comes back to the host that was addressed, and guests of its own that address it."""
+    answers: dict[str, Value] = {"source": Source.TUNNEL, "eth_type": ethertype(way.version)}
+    for state in KNOWN:
+        yield FORWARD_BACK.flow(
+            Priority.HERE + state, match(**answers, ct_state=tracked(state), **_to(way)),
+            Track(HAIRPIN, ZONE, Nat()), why="answers a guest of this host that was forwarded",
         )  # fmt: skip
-        yield ROUTE.flow(
-            Priority.FALLBACK + 1, match(**answers, ipv4_dst=masked(IPv4Network(outside.subnet))),
-            *outward(outside, move("ipv4_dst", NEXT_HOP)), goto(NAT_OUT),
-            why=f"an answer to a machine in {outside.subnet}",
-        )  # fmt: skip
-        yield ROUTE.flow(
-            Priority.FALLBACK, match(**answers), *outward(outside, load(NEXT_HOP, int(IPv4Address(outside.gateway)))),
-            goto(NAT_OUT), why=f"an answer to anywhere else, by {outside.gateway}",
-        )  # fmt: skip
+    yield HAIRPIN.flow(
+        Priority.FALLBACK, match(source=Source.VNIC, eth_type=ethertype(way.version)),
+        Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat("src", way.address), commit=True),
+        why=f"a guest begins: to a forward it speaks as {way.address}",
+    )  # fmt: skip
+    near = match(source=Source.TUNNEL, **packets("dst", ip_network(way.subnet)))
+    yield ROUTE.flow(
+        Priority.FALLBACK + 1, near, *outward(outside, to_itself(way)), goto(NAT_OUT),
+        why=f"an answer to a machine in {way.subnet}",
+    )  # fmt: skip
+    yield ROUTE.flow(
+        Priority.FALLBACK, match(**answers), *outward(outside, to_router(way)), goto(NAT_OUT),
+        why=f"an answer to anywhere else, by {way.gateway}",
+    )  # fmt: skip
 
 
 def _back(state: CtState) -> Iterator[Flow]:
@@ -161,10 +181,9 @@ def _back(state: CtState) -> Iterator[Flow]:
     )  # fmt: skip
 
 
-def _turned(state: CtState) -> Iterator[Flow]:
+def _turned(state: CtState, kind: int) -> Iterator[Flow]:
     """Answers to the host's own external address: a guest of its has it for now."""
-    wanted, mask = tracked(state)
-    answer: dict[str, Value] = {"eth_type": IPV4, "ct_state": (wanted, mask)}
+    answer: dict[str, Value] = {"eth_type": kind, "ct_state": tracked(state)}
     yield HAIRPIN.flow(
         Priority.HERE + state, match(**answer, source=Source.VNIC, ct_mark=0), *_TO_ITS_GUEST,
         why="answers a guest of this host that was forwarded",
@@ -177,8 +196,12 @@ def _turned(state: CtState) -> Iterator[Flow]:
         Priority.ANYWHERE + state, match(**answer, source=Source.TUNNEL), *_TO_ITS_GUEST,
         why="answers a guest of this host that was forwarded",
     )  # fmt: skip
+
+
+def _turned_back(state: CtState) -> Flow:
+    wanted, mask = tracked(state)
     reply = wanted | CtState.REPLY, mask | CtState.REPLY
-    yield HAIRPIN_STATE.flow(
+    return HAIRPIN_STATE.flow(
         Priority.ANYWHERE + state, match(ct_state=reply), load(SOURCE, Source.OUTSIDE), load("in_port", 0),
         goto(Stage.ROUTE), why="an answer: back to the guest that began",
     )  # fmt: skip

@@ -26,7 +26,7 @@ _ARP, _IPV6, _ICMPV6 = 0x0806, 0x86DD, 58
 _REQUEST, _REPLY = 1, 2
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _TARGET_LINK_LAYER = 2
-_SOLICITED_OVERRIDE = 0x60000000  # RFC 4861, 4.4: flags S and O
+SOLICITED_OVERRIDE = 0x60000000  # RFC 4861, 4.4: flags S and O
 _BROADCAST = "ff:ff:ff:ff:ff:ff"
 _SOLICITED_NODES = ("33:33:ff:00:00:00", "ff:ff:ff:00:00:00")  # RFC 2464, 7
 
@@ -137,7 +137,7 @@ def _solicitation(address: str) -> dict[str, int | str | tuple[str, str]]:
     }
 
 
-def advertisement(mac: str, address: str, flags: int = _SOLICITED_OVERRIDE) -> tuple[Action, ...]:
+def advertisement(mac: str, address: str, flags: int = SOLICITED_OVERRIDE) -> tuple[Action, ...]:
     """Turns a solicitation into the beginning of its answer; ``flags`` are RFC 4861, 4.4's."""
     return (
         move("eth_src", "eth_dst"),

@@ -21,7 +21,7 @@ address: so nobody in the fleet reaches a nat guest with an address that is not 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
 from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, ZONE, tracked
 from controller.openflow.actions import Controller
@@ -98,21 +98,22 @@ class Routing(App):
                 yield ROUTE.flow(Priority.HERE, own, why=f"for host {host.name} itself, where nothing listens")
                 near = match(**mine, **packets("dst", ip_network(way.subnet)))
                 yield ROUTE.flow(
-                    Priority.FALLBACK + 1, near, *outward(outside, _itself(way)), then,
+                    Priority.FALLBACK + 1, near, *outward(outside, to_itself(way)), then,
                     why=f"to a machine in {way.subnet}",
                 )  # fmt: skip
                 yield ROUTE.flow(
                     Priority.FALLBACK, match(**mine, eth_type=ethertype(way.version)),
-                    *outward(outside, _router(way)), then, why=f"to anywhere else, by {way.gateway}",
+                    *outward(outside, to_router(way)), then, why=f"to anywhere else, by {way.gateway}",
                 )  # fmt: skip
 
 
-def _itself(way: Way) -> Action:
+def to_itself(way: Way) -> Action:
     """The next hop is the destination."""
     return move("ipv6_dst", NEXT_HOP6) if way.version == 6 else move("ipv4_dst", NEXT_HOP)
 
 
-def _router(way: Way) -> Action:
+def to_router(way: Way) -> Action:
+    """The next hop is the router outside."""
     return load(NEXT_HOP6 if way.version == 6 else NEXT_HOP, int(ip_address(way.gateway)))
 
 
@@ -193,8 +194,3 @@ def outward(outside: ExternalView, next_hop: Action) -> tuple[Action, ...]:
     """From the host's external address to the next hop."""
     onward = (load(SEGMENT, outside.segment), load(ISOLATED, 0), load("eth_src", outside.mac))
     return dec_ttl(), *onward, next_hop
-
-
-def masked(subnet: IPv4Network) -> tuple[str, str]:
-    """The subnet's addresses, as a match takes them."""
-    return str(subnet.network_address), str(subnet.netmask)

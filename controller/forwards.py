@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv6Address, ip_address, ip_interface
 
 from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
+from controller.model.subnet import link_local
 from controller.reader import Reader
 from controller.views import FloatingView, ForwardView, HostView, NetworkView, PortView
+
+_IDENTIFIER = (1 << 64) - 1  # of an IPv6 address, the lower half (RFC 4291, 2.5.1)
 
 NO_TARGET = "its target is not there, or has no address"
 
@@ -30,8 +33,11 @@ def forward_view(
     there = hosts.get(port.host)
     if there is None:
         return None
+    version = 6 if ":" in address else 4
     reaching = tuple(
-        host for host, view in sorted(listening.items()) if view.external is not None and _reaches(view, there, network)
+        host
+        for host, view in sorted(listening.items())
+        if view.external is not None and view.external.way(version) is not None and _reaches(view, there, network)
     )
     return ForwardView(
         name, spec.network, spec.listen.protocol, reaching, spec.ports, address, spec.target_ports, port.name
@@ -100,15 +106,23 @@ def _is_meant(spec: PortForwardSpec | FloatingIPSpec, port: PortView) -> bool:
 def _targets(
     spec: PortForwardSpec | FloatingIPSpec, network: NetworkView, ports: Iterable[PortView]
 ) -> Iterator[tuple[PortView, str]]:
-    """The vNICs that are meant, each with its address; of a guest with several, the first one by name counts."""
+    """The vNICs that are meant, each with its addresses; the first one counts: by the vNICs' names, then as below."""
     if network.gateway is None or not network.gateway.nat:
         return
     for port in ports:
-        for address in port.ipv4 if _is_meant(spec, port) else ():
+        own = _steadiest(port) if spec.family == "ipv6" else port.ipv4
+        for address in own if _is_meant(spec, port) else ():
             if spec.target.address in {None, address} and _within(address, network):
                 yield port, address
 
 
+def _steadiest(port: PortView) -> list[str]:
+    """Its IPv6 addresses: first those that it was given, and the one that its MAC makes before those that come and go
+    (RFC 8981)."""
+    made = int(IPv6Address(link_local(port.mac))) & _IDENTIFIER
+    return sorted(port.ipv6, key=lambda each: (each in port.learned, int(IPv6Address(each)) & _IDENTIFIER != made))
+
+
 def _within(address: str, network: NetworkView) -> bool:
     subnets = network.gateway.addresses if network.gateway is not None else ()
-    return any(IPv4Address(address) in IPv4Interface(subnet).network for subnet in subnets if "." in subnet)
+    return any(ip_address(address) in ip_interface(subnet).network for subnet in subnets)

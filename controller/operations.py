@@ -397,10 +397,11 @@ class FleetOperations(Whereabouts):
         if view is None:
             return {"reason": NO_TARGET}
         port, hosts = reader.port(view.port), [reader.host(name) for name in view.hosts]
-        reason = "" if hosts else "no host with an external address reaches its target"
+        which = "an IPv6 address outside" if view.version == 6 else "an external address"
+        reason = "" if hosts else f"no host with {which} reaches its target"
         outside = [host.external for host in hosts if host is not None and host.external is not None]
         return {
-            "addresses": [each.address for each in outside],
+            "addresses": [way.address for each in outside if (way := each.way(view.version)) is not None],
             "target": view.address,
             "host": port.host if port is not None else None,
             "reason": reason,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_interface, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
 from controller.model.guard import Check, kind_of
 from controller.model.network import Isolation, Mode, PortGroup
@@ -47,8 +47,13 @@ class ExternalView:
         return Way(self.address, self.subnet, self.gateway), *([self.ipv6] if self.ipv6 is not None else [])
 
     def holds(self, address: str) -> bool:
-        """Whether the IPv4 address belongs to its subnet."""
-        return IPv4Address(address) in IPv4Network(self.subnet)
+        """Whether the address belongs to the subnet there of its version of IP."""
+        way = self.way(6 if ":" in address else 4)
+        return way is not None and ip_address(address) in ip_network(way.subnet)
+
+    def way(self, version: int) -> Way | None:
+        """The one in that version of IP."""
+        return next((way for way in self.ways if way.version == version), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +121,6 @@ class GatewayView:
     def versions(self) -> tuple[int, ...]:
         """The versions of IP that it has subnets of."""
         return tuple(sorted({subnet.version for subnet in self.subnets}))
-
-    @property
-    def subnets4(self) -> tuple[IPv4Network, ...]:
-        return tuple(IPv4Interface(a).network for a in self.addresses if "." in a)
 
     @property
     def prefixes(self) -> tuple[Subnet, ...]:
@@ -267,6 +268,11 @@ class ForwardView:
     target_ports: tuple[int, int]
     port: str
 
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 6 if ":" in self.address else 4
+
 
 @dataclass(frozen=True, slots=True)
 class FloatingView:
@@ -279,6 +285,11 @@ class FloatingView:
     mac: str
     inside: str
     port: str
+
+    @property
+    def version(self) -> int:
+        """Of IP."""
+        return 6 if ":" in self.address else 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,9 @@ def _host_reasons(document: Document) -> str:
 def _listens(document: Document) -> str:
     listen = document.get("listen") or {}
     place = listen.get("host") or listen.get("address") or "every host"
-    return f"{listen.get('protocol', 'tcp')} {listen.get('port')} of {place}"
+    inside = (document.get("target") or {}).get("address") or ""
+    ipv6 = listen.get("family") == "ipv6" or ":" in inside
+    return f"{listen.get('protocol', 'tcp')} {listen.get('port')} of {place}{' (IPv6)' if ipv6 else ''}"
 
 
 def _target(document: Document) -> str:

@@ -7,41 +7,56 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from controller.errors import Problem
 from controller.model import target
-from controller.model.fields import Mac, ProfilePart, Spec
+from controller.model.fields import Address, Mac, ProfilePart, Spec
 from controller.model.host import HostSpec, external_mac
 from controller.model.network import NetworkSpec, network_gateway_mac
 from controller.model.port import PortSpec
-from controller.model.subnet import Ipv4
-from controller.model.target import GuestTarget
+from controller.model.target import Family, GuestTarget, family_of
+
+_Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class FloatingIPSpec(Spec):
     """What the operator says of a floating address. It is where its target is, and leads to its address there."""
 
     network: ProfilePart = Field(description="the network of the guest, with mode nat")
-    address: Ipv4 = Field(description="outside: of the subnet of hosts' external addresses")
+    address: Address = Field(description="outside: of the subnet of hosts' external addresses, of IPv4 or IPv6")
     target: GuestTarget
     mac: Mac | None = Field(
         default=None, description="by which it is reached outside; made from the address when absent"
     )
+
+    @model_validator(mode="after")
+    def _one_family(self) -> FloatingIPSpec:
+        if self.target.address is not None and family_of(self.target.address) != self.family:
+            raise ValueError(
+                f"has the address {self.address} and the target.address {self.target.address}; addresses are "
+                "translated within one family: make a FloatingIP for each"
+            )
+        return self
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.address)
 
     @property
     def eth(self) -> str:
         """The MAC that goes with the address: locally administered (IEEE 802-2014, 8.4)."""
         return self.mac or "02:f1:" + blake2b(f"floating {self.address}".encode(), digest_size=4).digest().hex(":")
 
-    def is_in(self, subnets: Iterable[ipaddress.IPv4Network]) -> bool:
+    def is_in(self, subnets: Iterable[_Subnet]) -> bool:
         """Whether some of the subnets has the address."""
-        return any(ipaddress.IPv4Address(self.address) in subnet for subnet in subnets)
+        return any(ipaddress.ip_address(self.address) in subnet for subnet in subnets)
 
 
-def outside_subnets(hosts: Mapping[str, HostSpec]) -> frozenset[ipaddress.IPv4Network]:
+def outside_subnets(hosts: Mapping[str, HostSpec]) -> frozenset[_Subnet]:
     """Those of the hosts' external addresses."""
-    return frozenset(host.external.subnet for host in hosts.values() if host.external is not None)
+    found = (host.external.subnets for host in hosts.values() if host.external is not None)
+    return frozenset(subnet for subnets in found for subnet in subnets)
 
 
 _Wire = tuple[str, int]
@@ -69,11 +84,11 @@ def problems(
                 break
         if spec.eth in macs:
             yield Problem(f"{where}: mac", f"{spec.eth} is {macs[spec.eth]}", "choose another, or leave mac out")
-        yield from target.problems(where, spec.network, spec.target, networks)
+        yield from target.problems(where, spec.network, spec.target, spec.family, networks)
         for what, value, remedy in (
             ("address", spec.address, "give each its own"),
             ("mac", spec.eth, "give each its own"),
-            ("target", f"{spec.network}: {spec.target!r}", "a guest's address has one floating address"),
+            ("target", f"{spec.network}: {spec.family} {spec.target!r}", "a guest's address has one floating address"),
         ):
             if (other := seen.setdefault((what, value), name)) != name:
                 told = "its guest" if what == "target" else value
@@ -84,21 +99,25 @@ class _Outside:
     """Where hosts meet the outside, read once for however many addresses."""
 
     def __init__(self, hosts: Mapping[str, HostSpec]) -> None:
-        self._wires: dict[ipaddress.IPv4Network, set[_Wire]] = defaultdict(set)
+        self._wires: dict[_Subnet, set[_Wire]] = defaultdict(set)
         self._taken: dict[str, str] = {}
         for name, host in sorted(hosts.items()):
             if (external := host.external) is not None:
-                self._wires[external.subnet].add((external.uplink, external.vlan or 0))
-                self._taken.setdefault(external.ip, f"Host {name}'s external address")
-                self._taken.setdefault(external.gateway, f"the router of Host {name}")
+                for subnet in external.subnets:
+                    self._wires[subnet].add((external.uplink, external.vlan or 0))
+                for address in external.ips:
+                    self._taken.setdefault(address, f"Host {name}'s external address")
+                for router in (external.gateway, external.gateway6):
+                    if router is not None:
+                        self._taken.setdefault(router, f"the router of Host {name}")
 
     def wires(self, address: str) -> set[_Wire]:
         """The wires where hosts answer for the address."""
-        there = ipaddress.IPv4Address(address)
+        there = ipaddress.ip_address(address)
         return {wire for subnet, wires in self._wires.items() if there in subnet for wire in wires}
 
     def problems(self, where: str, spec: FloatingIPSpec) -> Iterator[Problem]:
-        address = ipaddress.IPv4Address(spec.address)
+        address = ipaddress.ip_address(spec.address)
         there = [subnet for subnet in self._wires if address in subnet]
         if not there:
             yield Problem(f"{where}: address", f"{address} is in no subnet of a host's external address",
@@ -107,7 +126,8 @@ class _Outside:
             yield Problem(f"{where}: address", f"{address} is {self._taken[spec.address]}", "choose another")
             return
         for subnet in there:
-            if address in {subnet.network_address, subnet.broadcast_address}:
+            # Of IPv6 the first one is all routers' (RFC 4291, 2.6.1), and the last one a machine's like any other.
+            if address in {subnet.network_address, *([subnet.broadcast_address] if subnet.version == 4 else [])}:
                 yield Problem(f"{where}: address", f"{address} is no address of a machine in {subnet}",
                               "choose another")  # fmt: skip
                 return

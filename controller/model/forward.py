@@ -10,11 +10,10 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from controller.errors import Problem
 from controller.model import target
-from controller.model.fields import ObjectName, ProfilePart, Spec
+from controller.model.fields import Address, ObjectName, ProfilePart, Spec
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec
-from controller.model.subnet import Ipv4
-from controller.model.target import GuestTarget
+from controller.model.target import Family, GuestTarget, family_of
 
 Protocol = Literal["tcp", "udp", "sctp"]
 
@@ -56,7 +55,10 @@ class Listen(Spec):
     host: ObjectName | None = Field(
         default=None, description="whose external address; that of every host which has one when absent"
     )
-    address: Ipv4 | None = Field(default=None, description="instead of host: the external address itself")
+    address: Address | None = Field(default=None, description="instead of host: the external address itself")
+    family: Family | None = Field(
+        default=None, description="ipv6 for external.address6; when absent that of the addresses here, else ipv4"
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> Listen:
@@ -93,6 +95,22 @@ class PortForwardSpec(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_family(self) -> PortForwardSpec:
+        for what, address in (("listen", self.listen.address), ("target", self.target.address)):
+            if address is not None and family_of(address) != self.family:
+                raise ValueError(
+                    f"is of {self.family} and has the {what}.address {address}; addresses are translated within one "
+                    "family: make a PortForward for each"
+                )
+        return self
+
+    @property
+    def family(self) -> Family:
+        """Which addresses of hosts it means, and of its target."""
+        written = self.listen.address or self.target.address
+        return self.listen.family or (family_of(written) if written is not None else "ipv4")
+
     @property
     def ports(self) -> tuple[int, int]:
         """First and last outside."""
@@ -114,8 +132,16 @@ class PortForwardSpec(Spec):
         return frozenset(
             name
             for name, host in hosts.items()
-            if host.external is not None and listen.host in {None, name} and listen.address in {None, host.external.ip}
+            if (own := _external_ip(host, self.family)) is not None
+            and listen.host in {None, name}
+            and listen.address in {None, own}
         )
+
+
+def _external_ip(host: HostSpec, family: Family) -> str | None:
+    if host.external is None:
+        return None
+    return host.external.ip6 if family == "ipv6" else host.external.ip
 
 
 def problems(
@@ -125,20 +151,23 @@ def problems(
     for name, forward in sorted(forwards.items()):
         where = f"PortForward {name}"
         yield from _listens(where, forward, hosts)
-        yield from target.problems(where, forward.network, forward.target, networks)
+        yield from target.problems(where, forward.network, forward.target, forward.family, networks)
     yield from _twice(forwards, hosts)
 
 
 def _listens(where: str, forward: PortForwardSpec, hosts: Mapping[str, HostSpec]) -> Iterator[Problem]:
     listen = forward.listen
-    known = ", ".join(name for name, host in sorted(hosts.items()) if host.external is not None) or "none yet"
+    outside = {name: own for name, host in sorted(hosts.items()) if (own := _external_ip(host, forward.family))}
+    known = ", ".join(outside) or "none yet"
+    field = "external.address6" if forward.family == "ipv6" else "external"
     if listen.host is not None and listen.host not in hosts:
-        yield Problem(f"{where}: listen.host", f"there is no Host {listen.host!r}", f"those with external are: {known}")
-    elif listen.host is not None and hosts[listen.host].external is None:
-        yield Problem(f"{where}: listen.host", f"Host {listen.host} has no external address",
-                      f"give it external, or choose one of: {known}")  # fmt: skip
+        yield Problem(f"{where}: listen.host", f"there is no Host {listen.host!r}", f"those with {field} are: {known}")
+    elif listen.host is not None and listen.host not in outside:
+        which = "IPv6 address outside" if forward.family == "ipv6" else "external address"
+        yield Problem(f"{where}: listen.host", f"Host {listen.host} has no {which}",
+                      f"give it {field}, or choose one of: {known}")  # fmt: skip
     elif listen.address is not None and not forward.listens_on(hosts):
-        known = ", ".join(sorted(host.external.ip for host in hosts.values() if host.external is not None)) or "none"
+        known = ", ".join(sorted(outside.values())) or "none"
         yield Problem(f"{where}: listen.address", f"{listen.address} is no host's external address",
                       f"those are: {known}")  # fmt: skip
     for name in sorted(forward.listens_on(hosts)) if listen.protocol == "sctp" else ():
@@ -149,12 +178,12 @@ def _listens(where: str, forward: PortForwardSpec, hosts: Mapping[str, HostSpec]
 
 def _twice(forwards: Mapping[str, PortForwardSpec], hosts: Mapping[str, HostSpec]) -> Iterator[Problem]:
     """Two forwards that mean one port of one address."""
-    by_host: dict[tuple[str, str], list[tuple[tuple[int, int], str]]] = {}
+    by_host: dict[tuple[str, str, Family], list[tuple[tuple[int, int], str]]] = {}
     for name, forward in sorted(forwards.items()):
         for host in forward.listens_on(hosts):
-            by_host.setdefault((host, forward.listen.protocol), []).append((forward.ports, name))
+            by_host.setdefault((host, forward.listen.protocol, forward.family), []).append((forward.ports, name))
     found: dict[tuple[str, str], tuple[str, int, str]] = {}
-    for (host, protocol), spans in sorted(by_host.items()):
+    for (host, protocol, _), spans in sorted(by_host.items()):
         for one, other, port in _overlaps(spans):
             found.setdefault((max(one, other), min(one, other)), (host, port, protocol))
     for (name, other), (host, port, protocol) in sorted(found.items()):

@@ -1,4 +1,5 @@
-"""Announcements: who outside has a floating address, told from the host where its guest has come to (RFC 5227, 2.3).
+"""Announcements: who outside has a floating address, told from the host where its guest has come to (RFC 5227,
+2.3; RFC 4861, 7.2.6).
 
 The MAC stays what it is, so machines outside need not hear of it; the physical switch between them does, and until the
 guest sends something by itself nobody else tells it.
@@ -17,7 +18,7 @@ from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
 from controller.pipeline.fields import SEGMENT, SOURCE, Source
 from controller.reader import Reader
-from controller.services import arp
+from controller.services import arp, nd
 from controller.views import ExternalView, FloatingView, HostView, PortView
 
 log = logging.getLogger(__name__)
@@ -98,4 +99,5 @@ class Announcements:
         """Whether the host could be told to."""
         address, mac, host, segment, _ = place
         way: list[Action] = [load(SEGMENT, segment), load(SOURCE, Source.SWITCH), Resubmit(self._forward)]
-        return self._send(host, packet_out(arp.request(mac, address, address), encode_actions(way)))
+        frame = nd.announcement(mac, address) if ":" in address else arp.request(mac, address, address)
+        return self._send(host, packet_out(frame, encode_actions(way)))

@@ -41,8 +41,8 @@ class Around:
 
     eth_src: str
     eth_dst: str
-    ipv4_src: str
-    ipv4_dst: str
+    ip_src: str
+    ip_dst: str
 
 
 def protocol(frame: bytes) -> int | None:
@@ -85,7 +85,7 @@ def decode(frame: bytes) -> Datagram:
     if not _UDP.size <= size <= len(segment):
         raise PacketError(f"a UDP datagram of {size} bytes in {len(segment)}")
     return Datagram(
-        around.eth_src, around.eth_dst, around.ipv4_src, around.ipv4_dst, udp_src, udp_dst, segment[_UDP.size : size]
+        around.eth_src, around.eth_dst, around.ip_src, around.ip_dst, udp_src, udp_dst, segment[_UDP.size : size]
     )
 
 

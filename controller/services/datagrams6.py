@@ -1,4 +1,4 @@
-"""UDP over IPv6 as it comes from a guest, and as it goes back.
+"""What IPv6 carries as it comes from a guest, and UDP as it goes back.
 
 Every length is checked before it is believed. Headers between IPv6's and UDP's are for nobody who asks his own wire:
 such a packet is refused.
@@ -13,6 +13,7 @@ from ipaddress import IPv6Address
 from os_ken.lib.packet import ethernet, ipv6, packet, udp
 
 from controller.errors import PacketError
+from controller.services.datagrams import Around
 
 ETHERTYPE = 0x86DD
 _HEAD = struct.Struct("!6s6sHIHBB16s16s")
@@ -34,22 +35,29 @@ class Datagram6:
     payload: bytes
 
 
-def decode(frame: bytes) -> Datagram6:
-    """The datagram in an untagged Ethernet frame (RFC 2464, 8200, 768). Raises PacketError for anything else."""
-    start = _HEAD.size + _UDP.size
-    if len(frame) < start:
-        raise PacketError(f"{len(frame)} bytes hold no UDP over IPv6")
+def carried(frame: bytes, wanted: int) -> tuple[Around, bytes]:
+    """What an IPv6 packet carries whose next header is this one, in an untagged Ethernet frame (RFC 2464, 8200): eight
+    bytes or more. Raises PacketError for anything else."""
+    if len(frame) < _HEAD.size:
+        raise PacketError(f"{len(frame)} bytes hold no IPv6 packet")
     dst, src, kind, version, length, header, _, ip_src, ip_dst = _HEAD.unpack_from(frame)
-    if kind != ETHERTYPE or version >> 28 != 6 or header != _UDP_PROTOCOL:
-        raise PacketError(f"type {kind:#06x}, version {version >> 28}, header {header} is no UDP over IPv6")
-    udp_src, udp_dst, size, _ = _UDP.unpack_from(frame, _HEAD.size)
-    if not _UDP.size <= size <= length <= len(frame) - _HEAD.size:
-        raise PacketError(
-            f"a UDP datagram of {size} bytes in {length}, of which {len(frame) - _HEAD.size} are here"
-        )  # fmt: skip
-    payload = frame[start : _HEAD.size + size]
+    if kind != ETHERTYPE or version >> 28 != 6 or header != wanted:
+        raise PacketError(f"type {kind:#06x}, version {version >> 28}, header {header} is no IPv6 with header {wanted}")
+    here = len(frame) - _HEAD.size
+    if not _UDP.size <= length <= here:
+        raise PacketError(f"an IPv6 packet of {length} bytes, of which {here} are here")
+    around = Around(src.hex(":"), dst.hex(":"), str(IPv6Address(ip_src)), str(IPv6Address(ip_dst)))
+    return around, frame[_HEAD.size : _HEAD.size + length]
+
+
+def decode(frame: bytes) -> Datagram6:
+    """The datagram in an untagged Ethernet frame (RFC 768). Raises PacketError for anything else."""
+    around, segment = carried(frame, _UDP_PROTOCOL)
+    udp_src, udp_dst, size, _ = _UDP.unpack_from(segment)
+    if not _UDP.size <= size <= len(segment):
+        raise PacketError(f"a UDP datagram of {size} bytes in {len(segment)}")
     return Datagram6(
-        src.hex(":"), dst.hex(":"), str(IPv6Address(ip_src)), str(IPv6Address(ip_dst)), udp_src, udp_dst, payload
+        around.eth_src, around.eth_dst, around.ip_src, around.ip_dst, udp_src, udp_dst, segment[_UDP.size : size]
     )
 
 

@@ -9,25 +9,45 @@ Anybody may send anything: every length is checked before it is believed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
 
 from controller.errors import OpenFlowError, PacketError
 from controller.openflow.actions import Action, Resubmit, encode_actions
 from controller.openflow.decode import PacketIn
 from controller.openflow.messages import packet_out
 from controller.pipeline.actions import load
-from controller.pipeline.fields import NATTED, NEXT_HOP, SEGMENT, SOURCE, Source
+from controller.pipeline.fields import NATTED, NEXT_HOP, NEXT_HOP6, SEGMENT, SOURCE, Source
 from controller.reader import Reader
+from controller.services import datagrams, datagrams6
 from controller.services.announcements import answered
-from controller.services.datagrams import Around, carried
+from controller.services.datagrams import Around
+from controller.services.next_hops import next_hop
 
 log = logging.getLogger(__name__)
 
-ERRORS = (3, 11, 12)  # unreachable, time exceeded, parameter problem: RFC 792
-_ICMP, _IPV4 = 1, 20
 _OUTER = 14  # bytes of Ethernet before it
-_SOURCE, _DESTINATION = 12, 16  # offsets in an IPv4 header, whose checksum is at 10 (RFC 791, 3.1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ip:
+    """One version of IP: its ICMP, the types of that which are errors, and what reads it; bytes of its header, and
+    where in that the addresses are."""
+
+    icmp: int
+    errors: tuple[int, ...]
+    carried: Callable[[bytes, int], tuple[Around, bytes]]
+    header: int
+    source: int
+    destination: int
+
+
+# Unreachable, too big, time exceeded, parameter problem (RFC 792; RFC 4443, 3); headers: RFC 791, 3.1; RFC 8200, 3.
+_IP = {
+    4: _Ip(1, (3, 11, 12), datagrams.carried, 20, 12, 16),
+    6: _Ip(58, (1, 2, 3, 4), datagrams6.carried, 40, 8, 24),
+}
 
 Send = Callable[[str, bytes], bool]
 _Sent = tuple[bytes, list[Action]]
@@ -36,21 +56,27 @@ _Sent = tuple[bytes, list[Action]]
 def translated(frame: bytes, old: str, new: str, *, inward: bool) -> bytes:
     """The frame with the address ``old`` become ``new``: of an inward error where it goes, and whence the packet came
     that it quotes; of an outward one the other ends. Raises PacketError for what is no such error."""
-    _, error = carried(frame, _ICMP)
-    outer, inner = (_DESTINATION, _SOURCE) if inward else (_SOURCE, _DESTINATION)
-    begin = _OUTER + (frame[_OUTER] & 15) * 4
+    version, was, now = ip_address(old).version, ip_address(old).packed, ip_address(new).packed
+    ip, size = _IP[version], len(was)
+    _, error = ip.carried(frame, ip.icmp)
+    outer, inner = (ip.destination, ip.source) if inward else (ip.source, ip.destination)
+    begin = _OUTER + (ip.header if version == 6 else (frame[_OUTER] & 15) * 4)
     made, quoted = bytearray(frame[: begin + len(error)]), begin + 8
-    if error[0] not in ERRORS or len(made) < quoted + _IPV4 or made[quoted] >> 4 != 4:
-        raise PacketError(f"ICMP type {error[0]} with {len(error)} bytes quotes no IPv4 packet")
-    was, now = IPv4Address(old).packed, IPv4Address(new).packed
+    if error[0] not in ip.errors or len(made) < quoted + ip.header or made[quoted] >> 4 != version:
+        raise PacketError(f"ICMP type {error[0]} with {len(error)} bytes quotes no IPv{version} packet")
     for header, place in ((_OUTER, outer), (quoted, inner)):
         at = header + place
-        if made[at : at + 4] != was:
-            raise PacketError(f"{IPv4Address(bytes(made[at : at + 4]))} where {old} is expected")
-        made[at : at + 4] = now
-        made[header + 10 : header + 12] = _adjusted(bytes(made[header + 10 : header + 12]), was, now)
+        if made[at : at + size] != was:
+            raise PacketError(f"{ip_address(bytes(made[at : at + size]))} where {old} is expected")
+        made[at : at + size] = now
+        if version == 4:
+            made[header + 10 : header + 12] = _adjusted(bytes(made[header + 10 : header + 12]), was, now)
     made[begin + 2 : begin + 4] = bytes(2)
-    made[begin + 2 : begin + 4] = (0xFFFF - _sum(bytes(made[begin:]))).to_bytes(2, "big")
+    covered = bytes(made[begin:])
+    if version == 6:  # with its ends, its length and its protocol: RFC 8200, 8.1
+        covered += bytes(len(covered) % 2) + bytes(made[_OUTER + ip.source : begin])
+        covered += len(error).to_bytes(4, "big") + ip.icmp.to_bytes(4, "big")
+    made[begin + 2 : begin + 4] = (0xFFFF - _sum(covered)).to_bytes(2, "big")
     return bytes(made)
 
 
@@ -90,10 +116,10 @@ class FloatingErrors:
         self._translate(host, packet, inward=False)
 
     def _translate(self, host: str, packet: PacketIn, *, inward: bool) -> None:
+        ip = _IP[6 if packet.data[12:14] == datagrams6.ETHERTYPE.to_bytes(2, "big") else 4]
         try:
-            around, _ = carried(packet.data, _ICMP)
-            fields = packet.fields()
-            found = self._inward(host, packet, around) if inward else self._outward(host, packet, around, fields)
+            around, _ = ip.carried(packet.data, ip.icmp)
+            found = (self._inward if inward else self._outward)(host, packet, around)
         except (OpenFlowError, PacketError) as error:
             log.debug("%s: ICMP error: %s", host, error)
             return
@@ -102,7 +128,7 @@ class FloatingErrors:
             self._send(host, packet_out(frame, encode_actions(way)))
 
     def _inward(self, host: str, packet: PacketIn, around: Around) -> _Sent | None:
-        for place in answered(self._fabric(), lambda each: each.address == around.ipv4_dst):
+        for place in answered(self._fabric(), lambda each: each.address == around.ip_dst):
             port, floating = place.port, place.floating
             if place.host.name == host:
                 frame = translated(packet.data, floating.address, floating.inside, inward=True)
@@ -111,16 +137,16 @@ class FloatingErrors:
                 return _between(frame, floating.mac, port.mac), way
         return None
 
-    def _outward(self, host: str, packet: PacketIn, around: Around, fields: Mapping[str, int]) -> _Sent | None:
-        for place in answered(self._fabric(), lambda each: each.inside == around.ipv4_src):
+    def _outward(self, host: str, packet: PacketIn, around: Around) -> _Sent | None:
+        for place in answered(self._fabric(), lambda each: each.inside == around.ip_src):
             floating, outside = place.floating, place.outside
-            if (place.host.name, place.port.ofport) != (host, fields.get("in_port")):
+            if (place.host.name, place.port.ofport) != (host, packet.fields().get("in_port")):
                 continue
             frame = translated(packet.data, floating.inside, floating.address, inward=False)
             way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(NATTED, 1)]
-            if around.ipv4_dst == outside.address:
+            if around.ip_dst in {own.address for own in outside.ways}:
                 return _between(frame, floating.mac, outside.mac), [*way, Resubmit(self._gateway)]
-            way.append(load(NEXT_HOP, fields.get(f"reg{NEXT_HOP.register}", 0)))
+            way.append(load(NEXT_HOP6 if floating.version == 6 else NEXT_HOP, int(ip_address(next_hop(packet)))))
             return _between(frame, floating.mac, around.eth_dst), [*way, Resubmit(self._hop)]
         return None
 

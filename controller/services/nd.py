@@ -1,4 +1,4 @@
-"""Neighbour discovery of machines outside (RFC 4861), from and to them."""
+"""Neighbour discovery with machines outside (RFC 4861), from and to them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _HEAD = struct.Struct("!6s6sHIHBB16s16s")
 _SAID = struct.Struct("!BBHI16sBB6s")  # an advertisement, and its one option
 _TARGET_LINK_LAYER = 2
 _HOPS = 255  # RFC 4861, 7.1.2: it has crossed no router
+_OVERRIDE = 1  # of the three flags R, S and O: what is known of the address is over (RFC 4861, 4.4)
+_ALL_NODES, _ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"  # RFC 4291, 2.7.1; RFC 2464, 7
 _SOLICITED_NODE = int(IPv6Address("ff02::1:ff00:0"))  # RFC 4291, 2.7.1
 
 
@@ -34,6 +36,17 @@ def decode(frame: bytes) -> Told:
     if (what, code, option, size) != (_ADVERTISEMENT, 0, _TARGET_LINK_LAYER, 1):
         raise PacketError(f"ICMPv6 {what}, option {option} is no neighbour advertisement with an address")
     return Told(mac.hex(":"), str(IPv6Address(target)))
+
+
+def announcement(mac: str, address: str) -> bytes:
+    """The frame in which a machine tells all who it is, unasked (RFC 4861, 7.2.6)."""
+    made = packet.Packet()
+    made.add_protocol(ethernet.ethernet(_ALL_NODES_MAC, mac, ETHERTYPE))
+    made.add_protocol(ipv6.ipv6(src=address, dst=_ALL_NODES, nxt=_ICMPV6, hop_limit=_HOPS))
+    told = icmpv6.nd_neighbor(res=_OVERRIDE, dst=address, option=icmpv6.nd_option_tla(hw_src=mac))
+    made.add_protocol(icmpv6.icmpv6(icmpv6.ND_NEIGHBOR_ADVERT, data=told))
+    made.serialize()
+    return bytes(made.data)
 
 
 def request(mac: str, address: str, target: str) -> bytes:

@@ -71,7 +71,7 @@ class NextHops:
         """A packet whose next hop the host's switch does not know."""
         now = asyncio.get_running_loop().time()
         try:
-            target = _next_hop(packet)
+            target = next_hop(packet)
         except OpenFlowError as error:
             log.debug("%s: %s", host, error)
             return
@@ -146,8 +146,8 @@ class NextHops:
         return self._send(host, packet_out(frame, encode_actions(way)))
 
 
-def _next_hop(packet: PacketIn) -> str:
-    """Raises OpenFlowError."""
+def next_hop(packet: PacketIn) -> str:
+    """Where the packet was to go next, as its switch says. Raises OpenFlowError."""
     registers = packet.fields()
     if packet.data[12:14] == nd.ETHERTYPE.to_bytes(2, "big"):
         words = [registers.get(f"reg{NEXT_HOP6.register + number}", 0) for number in range(4)]

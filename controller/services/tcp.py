@@ -28,7 +28,7 @@ def refusal(frame: bytes) -> bytes:
     expected = (sequence + 1 + len(segment) - header) & 0xFFFFFFFF
     made = packet.Packet()
     made.add_protocol(ethernet.ethernet(around.eth_src, around.eth_dst, 0x0800))
-    made.add_protocol(ipv4.ipv4(src=around.ipv4_dst, dst=around.ipv4_src, proto=TCP, ttl=_TTL))
+    made.add_protocol(ipv4.ipv4(src=around.ip_dst, dst=around.ip_src, proto=TCP, ttl=_TTL))
     made.add_protocol(tcp.tcp(destination, source, 0, expected, bits=tcp.TCP_RST | tcp.TCP_ACK, window_size=0))
     made.serialize()
     return bytes(made.data)

@@ -16,13 +16,23 @@ def two_hosts(**network: object) -> FleetRows:
     fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").host("kvm2", "192.0.2.2", "phys1").host("kvm3", "192.0.2.3")
     fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:01")
     fleet.outside("kvm2", "phys1", "203.0.113.12", mac="02:f5:00:00:01:02")
-    fleet.network("web", "nat", subnets=["10.0.0.0/24"], gateway_mac="02:f5:00:00:00:01", **network)
+    fleet.network("web", "nat", **{"subnets": ["10.0.0.0/24"], "gateway_mac": "02:f5:00:00:00:01", **network})
     fleet.port("a", "kvm1", "web", addresses=("10.0.0.5",)).port("b", "kvm2", "web", addresses=("10.0.0.6",))
     return fleet
 
 
 def floating(fleet: FleetRows, name: str = "one", last: int = 50, **target: str) -> FleetRows:
     return fleet.floating_ip(name, "web", f"203.0.113.{last}", target or {"vnic": "a"}, mac=f"02:f1:00:00:00:{last}")
+
+
+def two_hosts6() -> FleetRows:
+    """The same of IPv6."""
+    fleet = two_hosts(subnets=["10.0.0.0/24", "fd00::/64"])
+    for number in (1, 2):
+        ipv6 = {"address6": f"2001:db8::1{number}/64", "gateway6": "fe80::1", "mac": f"02:f5:00:00:01:0{number}"}
+        fleet.outside(f"kvm{number}", "phys1", f"203.0.113.1{number}", **ipv6)
+    fleet.port("a", "kvm1", "web", addresses=("10.0.0.5", "fd00::5"), ofport=1, mac="52:54:00:00:00:01")
+    return fleet.port("b", "kvm2", "web", addresses=("10.0.0.6", "fd00::6"), ofport=2, mac="52:54:00:00:00:02")
 
 
 def migrating(fleet: FleetRows, to: str) -> FleetRows:
@@ -44,6 +54,43 @@ def told(fleet: FleetRows) -> tuple[Engine, list[FloatingView]]:
 
 def test_flows() -> None:
     check("floating", "floating", floating(two_hosts()))
+
+
+def test_flows_of_ipv6() -> None:
+    fleet = two_hosts6().floating_ip("one", "web", "2001:db8::50", {"vnic": "a"}, mac="02:f1:00:00:00:50")
+    check("floating_ipv6", "floating", fleet)
+
+
+def test_a_guest_has_one_of_each_family_and_a_host_without_ipv6_outside_answers_for_one() -> None:
+    fleet = floating(two_hosts6()).floating_ip("two", "web", "2001:db8::50", {"vnic": "a"}, mac="02:f1:00:00:06:50")
+    _, found = told(fleet)
+    assert [(each.address, each.inside) for each in found] == [
+        ("203.0.113.50", "10.0.0.5"),
+        ("2001:db8::50", "fd00::5"),
+    ]
+    assert "2001:db8::50" in flows_of("floating", fleet)
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:01")
+    assert "2001:db8::50" not in flows_of("floating", fleet)
+    assert "203.0.113.50" in flows_of("floating", fleet)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "learned", "inside"),
+    [
+        (("fd00::9", "fd00::5054:ff:fe00:1", "fd00::7"), ("fd00::9", "fd00::5054:ff:fe00:1", "fd00::7"),
+         "fd00::5054:ff:fe00:1"),
+        (("fd00::9", "fd00::5054:ff:fe00:1"), ("fd00::5054:ff:fe00:1",), "fd00::9"),
+        (("fd00::9", "fd00::7"), ("fd00::9", "fd00::7"), "fd00::7"),
+        (("fe80::5054:ff:fe00:1", "fd01::1", "10.0.0.5"), (), None),
+    ],
+)  # fmt: skip
+def test_of_several_ipv6_addresses_the_one_that_lasts_is_meant(
+    addresses: tuple[str, ...], learned: tuple[str, ...], inside: str | None
+) -> None:
+    """Privacy addresses come and go (RFC 8981)."""
+    fleet = two_hosts6().port("a", "kvm1", "web", addresses=addresses, learned=learned, mac="52:54:00:00:00:01")
+    _, found = told(fleet.floating_ip("one", "web", "2001:db8::50", {"vnic": "a"}))
+    assert [each.inside for each in found] == ([inside] if inside else [])
 
 
 def test_only_one_place_of_a_guest_that_migrates_answers_arp_and_both_take_its_packets() -> None:

@@ -21,7 +21,7 @@ def two_hosts(**network: object) -> FleetRows:
     fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1").host("kvm2", "192.0.2.2", "phys1").host("kvm3", "192.0.2.3")
     fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:01")
     fleet.outside("kvm2", "phys1", "203.0.113.12", mac="02:f5:00:00:01:02")
-    fleet.network("web", "nat", subnets=["10.0.0.0/24"], gateway_mac="02:f5:00:00:00:01", **network)
+    fleet.network("web", "nat", **{"subnets": ["10.0.0.0/24"], "gateway_mac": "02:f5:00:00:00:01", **network})
     return fleet.port("a", "kvm1", "web", addresses=("10.0.0.5",)).port("b", "kvm2", "web", addresses=("10.0.0.6",))
 
 
@@ -36,6 +36,19 @@ def test_flows() -> None:
     fleet.forward("two", "web", {"port": "5000-5009", "protocol": "udp", "host": "kvm1"}, {"address": "10.0.0.6"})
     fleet.forward("three", "web", {"port": "90-91", "protocol": "sctp"}, {"vnic": "a", "port": "91-92"})
     check("forwards", "forwards", fleet)
+
+
+def test_flows_of_ipv6() -> None:
+    """Only the first host has an address of IPv6, and the second guest alone is forwarded to by it."""
+    ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1", "mac": "02:f5:00:00:01:01"}
+    fleet = two_hosts(subnets=["10.0.0.0/24", "fd00::/64"]).outside("kvm1", "phys1", "203.0.113.11", **ipv6)
+    fleet.port("b", "kvm2", "web", addresses=("10.0.0.6", "fd00::6"), ofport=2)
+    fleet.forward("one", "web", {"port": 8080, "family": "ipv6"}, {"vnic": "b", "port": 80})
+    fleet.forward("two", "web", {"port": "5000-5009", "protocol": "udp"}, {"address": "fd00::6"})
+    view = where(fleet)
+    assert view is not None
+    assert (view.hosts, view.address) == (("kvm1",), "fd00::6")
+    check("forwards_ipv6", "forwards", fleet)
 
 
 def test_a_network_of_each_host_by_itself_is_reached_where_the_guest_is() -> None:

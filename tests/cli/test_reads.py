@@ -63,17 +63,20 @@ def test_floating_addresses(run: Run) -> None:
 
 def test_forwards(run: Run) -> None:
     forwards = """\
-{kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24]}
+{kind: Network, name: shop, mode: nat, subnets: [10.0.0.0/24, "fd00::/64"]}
 ---
 {kind: PortForward, name: calls, network: shop, listen: {port: 5000-5009, protocol: udp}, target: {address: 10.0.0.5}}
 ---
 {kind: PortForward, name: door, network: shop, listen: {port: 8080}, target: {vm: web1, port: 80}}
+---
+{kind: PortForward, name: door6, network: shop, listen: {port: 8080, family: ipv6}, target: {vm: web1, port: 80}}
 """
     assert run("apply", "-f", "-", stdin=forwards).exit_code == 0
     assert run("get", "portforwards").stdout == (
-        "NAME   NETWORK  LISTEN                       TARGET            LEADS_TO  HOST   ADDRESSES     REASON\n"
-        "calls  shop     udp 5000-5009 of every host  address 10.0.0.5  10.0.0.5  kvm01  203.0.113.11  -\n"
-        "door   shop     tcp 8080 of every host       vm web1, port 80  10.0.0.5  kvm01  203.0.113.11  -\n"
+        "NAME   NETWORK  LISTEN                         TARGET            LEADS_TO  HOST   ADDRESSES     REASON\n"
+        "calls  shop     udp 5000-5009 of every host    address 10.0.0.5  10.0.0.5  kvm01  203.0.113.11  -\n"
+        "door   shop     tcp 8080 of every host         vm web1, port 80  10.0.0.5  kvm01  203.0.113.11  -\n"
+        "door6  shop     tcp 8080 of every host (IPv6)  vm web1, port 80  10.0.0.5  kvm01  203.0.113.11  -\n"
     )
 
 

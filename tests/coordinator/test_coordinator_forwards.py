@@ -57,5 +57,16 @@ def test_its_status_says_where_it_leads(tmp_path: Path) -> None:
             await fleet.store.commit([PutStatus("Port", NAME, seen, create=True)])
             status = (await fleet.operations.get("PortForward", "front"))["status"]
             assert status == {"addresses": ["203.0.113.11"], "target": "10.0.0.5", "host": "kvm1", "reason": ""}
+            subnets = "{kind: Network, name: web, mode: nat, subnets: [10.0.0.0/24, 'fd00::/64']}"
+            six = "{kind: PortForward, name: six, network: web, listen: {port: 80, family: ipv6}, target: {vm: web1}}"
+            await fleet.apply(f"{subnets}\n---\n{six}")
+            await fleet.store.commit([PutStatus("Port", NAME, {**seen, "addresses": ["10.0.0.5", "fd00::5"]})])
+            leads = {"addresses": [], "target": "fd00::5", "host": "kvm1",
+                     "reason": "no host with an IPv6 address outside reaches its target"}  # fmt: skip
+            assert (await fleet.operations.get("PortForward", "six"))["status"] == leads
+            ways = "address: 203.0.113.11/24, gateway: 203.0.113.1", "address6: '2001:db8::11/64', gateway6: 'fe80::1'"
+            await fleet.apply(FLEET.partition("---")[0].replace(ways[0], ", ".join(ways)))
+            status = (await fleet.operations.get("PortForward", "six"))["status"]
+            assert status == {**leads, "addresses": ["2001:db8::11"], "reason": ""}
 
     run(main())

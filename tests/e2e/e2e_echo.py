@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Sequence
 from functools import partial
+from ipaddress import IPv6Address
 
 from e2e_fleet import eventually
 from labkit import LightGuest, netns
@@ -15,11 +16,14 @@ from labkit.capture import Frame
 from labkit.run import run
 
 
-def a_socket(space: str, kind: socket.SocketKind, address: str = "", port: int = 0) -> socket.socket:
-    """A socket of a namespace, bound to the address."""
+def a_socket(space: str, kind: socket.SocketKind, address: str = "", port: int = 0, to: str = "") -> socket.socket:
+    """A socket of a namespace, bound to the address, or to any of the family of the one that it is to speak ``to``."""
+    family = socket.AF_INET6 if ":" in (address or to) else socket.AF_INET
 
     def work() -> socket.socket:
-        made = socket.socket(socket.AF_INET, kind)
+        made = socket.socket(family, kind)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((address, port))
         return made
@@ -30,11 +34,12 @@ def a_socket(space: str, kind: socket.SocketKind, address: str = "", port: int =
 
 
 class Echo:
-    """Answers on a port of a guest; ``peers`` are who came, as the guest sees them."""
+    """Answers on a port of a guest, at any IPv4 address of its or, with ``at="::"``, any IPv6 one; ``peers`` are who
+    came, as the guest sees them."""
 
-    def __init__(self, guest: LightGuest, port: int, kind: socket.SocketKind) -> None:
+    def __init__(self, guest: LightGuest, port: int, kind: socket.SocketKind, at: str = "") -> None:
         self.peers: list[tuple[str, int]] = []
-        self._socket = a_socket(guest.netns, kind, "", port)
+        self._socket = a_socket(guest.netns, kind, at, port)
         self._kind = kind
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
@@ -57,12 +62,12 @@ class Echo:
                     self._stream()
                 else:
                     data, peer = self._socket.recvfrom(65536)
-                    self.peers.append(peer)
+                    self.peers.append(peer[:2])
                     self._socket.sendto(data, peer)
 
     def _stream(self) -> None:
         connection, peer = self._socket.accept()
-        self.peers.append(peer)
+        self.peers.append(peer[:2])
         with connection:
             connection.settimeout(10.0)
             while data := connection.recv(65536):
@@ -82,34 +87,34 @@ def echoed(client: socket.socket, size: int) -> int:
 
 def connects(space: str, source: str, target: tuple[str, int], size: int = 200_000) -> tuple[str, int]:
     """Connect, send and get it all back; gives the client's own address. Raises OSError."""
-    with a_socket(space, socket.SOCK_STREAM, source) as client:
+    with a_socket(space, socket.SOCK_STREAM, source, to=target[0]) as client:
         client.connect(target)
-        own: tuple[str, int] = client.getsockname()
+        own: tuple[str, int] = client.getsockname()[:2]
         assert echoed(client, size) == size
         return own
 
 
 def asks(space: str, source: str, target: tuple[str, int], *sizes: int) -> tuple[str, int]:
     """Send datagrams of these sizes, each until it is answered; gives the client's own address."""
-    with a_socket(space, socket.SOCK_DGRAM, source) as client:
+    with a_socket(space, socket.SOCK_DGRAM, source, to=target[0]) as client:
         client.settimeout(1.0)
 
         def answered(size: int) -> bool:
             client.sendto(b"x" * size, target)
             with contextlib.suppress(TimeoutError):
                 data, peer = client.recvfrom(65536)
-                return peer == target and len(data) == size
+                return peer[:2] == target and len(data) == size
             return False
 
         for size in sizes or (100,):
             eventually(f"{target} answers {size} bytes", partial(answered, size))
-        own: tuple[str, int] = client.getsockname()
+        own: tuple[str, int] = client.getsockname()[:2]
         return own
 
 
 def refused(space: str, target: tuple[str, int]) -> bool:
     """Whether nobody answers at all."""
-    with a_socket(space, socket.SOCK_STREAM) as client:
+    with a_socket(space, socket.SOCK_STREAM, to=target[0]) as client:
         client.settimeout(1.0)
         return client.connect_ex(target) != 0
 
@@ -122,7 +127,7 @@ def answered(space: str, addresses: Sequence[str]) -> set[str]:
 
 def closed(space: str, source: str, target: tuple[str, int]) -> bool:
     """Whether an ICMP error says that nobody listens on that UDP port."""
-    with a_socket(space, socket.SOCK_DGRAM, source) as client:
+    with a_socket(space, socket.SOCK_DGRAM, source, to=target[0]) as client:
         client.connect(target)
         client.settimeout(1.0)
         try:
@@ -137,8 +142,11 @@ def closed(space: str, source: str, target: tuple[str, int]) -> bool:
 
 def ends(frame: Frame) -> tuple[str, int, str, int] | None:
     """Source and destination of a TCP or UDP packet."""
-    if frame.ethertype != 0x0800 or frame.payload[9] not in {6, 17}:
-        return None
     packet = frame.payload
+    if (frame.ethertype, packet[6]) in {(0x86DD, 6), (0x86DD, 17)}:
+        source, target = struct.unpack_from("!HH", packet, 40)
+        return str(IPv6Address(packet[8:24])), source, str(IPv6Address(packet[24:40])), target
+    if frame.ethertype != 0x0800 or packet[9] not in {6, 17}:
+        return None
     source, target = struct.unpack_from("!HH", packet, 4 * (packet[0] & 15))
     return socket.inet_ntoa(packet[12:16]), source, socket.inet_ntoa(packet[16:20]), target

@@ -31,7 +31,7 @@ subnets: [10.78.0.0/24]
 dhcp: {range: [10.78.0.100, 10.78.0.120]}
 """
 FAR, FAR6 = "198.51.100.7", "2001:db8:ffff::7"
-FLOATING = "203.0.113.60"
+FLOATING, FLOATING6 = "203.0.113.60", "2001:db8::60"
 ECHO_PORT = 7  # of a real guest's own echo service
 
 
@@ -42,8 +42,9 @@ def outside(fleet: Fleet, command: str) -> tuple[int, str]:
 
 
 def announces(frame: Frame, mac: str) -> bool:
-    """Whether it is ARP for everybody from that MAC."""
-    return (frame.ethertype, frame.src, frame.dst) == (0x0806, mac, "ff:ff:ff:ff:ff:ff")
+    """Whether it is ARP or ND for everybody from that MAC."""
+    everybody = {0x0806: "ff:ff:ff:ff:ff:ff", 0x86DD: "33:33:00:00:00:01"}
+    return frame.src == mac and frame.dst == everybody.get(frame.ethertype)
 
 
 def outside_pings(fleet: Fleet, address: str) -> bool:
@@ -96,8 +97,9 @@ def guests(nat: Fleet) -> dict[str, Guest]:
 
 @pytest.fixture(scope="module")
 def floating(nat: Fleet, guests: dict[str, Guest]) -> Guest:
-    """A guest that has the address FLOATING outside from here on."""
-    nat.apply(f"{{kind: FloatingIP, name: own, network: web, address: {FLOATING}, target: {{vm: n1}}}}")
+    """A guest that has the addresses FLOATING and FLOATING6 outside from here on."""
+    for name, address in (("own", FLOATING), ("own-ipv6", FLOATING6)):
+        nat.apply(f'{{kind: FloatingIP, name: {name}, network: web, address: "{address}", target: {{vm: n1}}}}')
     return guests["n1"]
 
 
@@ -145,7 +147,8 @@ def test_a_floating_address_moves_with_its_guest(nat: Fleet, floating: Guest) ->
     peer = fleet.lights({"peer": ("h2", [Nic("web", addresses=("10.77.0.12/24",), gateways=("10.77.0.1",))])})["peer"]
     fleet.apply(peer.ports_yaml() + "addresses: [10.77.0.12]\n")
     eventually("its echo answers", lambda: not refused(out, (FLOATING, ECHO_PORT)))
-    mac = fleet.get("FloatingIP", "own")["status"]["mac"]
+    eventually("its IPv6 address is reached", lambda: outside_pings(fleet, FLOATING6))
+    macs = [fleet.get("FloatingIP", name)["status"]["mac"] for name in ("own", "own-ipv6")]
     with (
         capture(out, "eth0") as wire,
         a_socket(out, socket.SOCK_STREAM, "203.0.113.1") as near,
@@ -161,7 +164,10 @@ def test_a_floating_address_moves_with_its_guest(nat: Fleet, floating: Guest) ->
                 guest.migrate(host)
                 eventually("it is there", lambda host=host: fleet.get("FloatingIP", "own")["status"]["host"] == host)
                 fleet.settle()
-                wire.wait(lambda frame, begun=begun: announces(frame, mac) and frame.time > begun, PATIENCE)
+                for mac in macs:
+                    wire.wait(
+                        lambda frame, begun=begun, mac=mac: announces(frame, mac) and frame.time > begun, PATIENCE
+                    )
             assert fleet.get("FloatingIP", "own")["status"]["target"] == address
             for stream in streams:
                 stream.settimeout(30.0)
@@ -169,3 +175,4 @@ def test_a_floating_address_moves_with_its_guest(nat: Fleet, floating: Guest) ->
                 assert received(stream, 2000) == host.encode() * 1000
             assert pings(peer, FLOATING)
             assert outside_pings(fleet, FLOATING)
+            assert outside_pings(fleet, FLOATING6)

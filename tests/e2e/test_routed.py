@@ -65,10 +65,10 @@ def address6(guest: str) -> str:
     return f"{SUBNETS6[network]}1{host[1]}"
 
 
-def forward(guest: str, protocol: str) -> dict[str, object]:
-    listen = {"port": FORWARDED[guest], "protocol": protocol}
-    target = {"vnic": f"{guest}-0", "port": 80}
-    return {"kind": "PortForward", "name": f"{guest}-{protocol}", "network": "web", "listen": listen, "target": target}
+def forward(guest: str, protocol: str, family: str) -> dict[str, object]:
+    listen = {"port": FORWARDED[guest], "protocol": protocol, "family": family}
+    target, name = {"vnic": f"{guest}-0", "port": 80}, f"{guest}-{protocol}-{family}"
+    return {"kind": "PortForward", "name": name, "network": "web", "listen": listen, "target": target}
 
 
 def outside(fleet: Fleet, command: str) -> tuple[int, str]:
@@ -117,7 +117,10 @@ def guests(fleet: Fleet) -> dict[str, LightGuest]:
         {**port, "addresses": [address(name), address6(name)]} for name, port in zip(started, ports, strict=True)
     ]
     fleet.client.post("/apply", documents, wait=30.0)
-    forwards = [forward(guest, protocol) for guest in FORWARDED for protocol in ("tcp", "udp")]
+    forwards = [
+        forward(guest, protocol, family)
+        for guest in FORWARDED for protocol in ("tcp", "udp") for family in ("ipv4", "ipv6")
+    ]  # fmt: skip
     fleet.client.post("/apply", forwards, wait=30.0)
     fleet.settle()
     return started
@@ -150,8 +153,13 @@ def test_the_outside_reaches_routed_guests_on_every_host_and_no_others(
 
 HEARD = """\
 import selectors, socket
-with socket.create_server(("", 80)) as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-    udp.bind(("", 80))
+ipv6 = socket.AF_INET6
+with (
+    socket.create_server(("::", 80), family=ipv6, dualstack_ipv6=True) as tcp,
+    socket.socket(ipv6, socket.SOCK_DGRAM) as udp,
+):
+    udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    udp.bind(("::", 80))
     both = selectors.DefaultSelector()
     for each in (tcp, udp):
         both.register(each, selectors.EVENT_READ)
@@ -159,15 +167,16 @@ with socket.create_server(("", 80)) as tcp, socket.socket(type=socket.SOCK_DGRAM
     while True:
         for key, _ in both.select():
             peer = tcp.accept()[1] if key.fileobj is tcp else udp.recvfrom(100)[1]
-            print(("tcp " if key.fileobj is tcp else "udp ") + peer[0], flush=True)
+            print(("tcp " if key.fileobj is tcp else "udp ") + peer[0].removeprefix("::ffff:"), flush=True)
 """
 SPEAK = """\
 import socket, sys, time
-source, port, *targets = sys.argv[1:]
+source4, source6, port, *targets = sys.argv[1:]
 made = []
 for target in targets:
+    family, source = (socket.AF_INET6, source6) if ":" in target else (socket.AF_INET, source4)
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        each = socket.socket(type=kind)
+        each = socket.socket(family, kind)
         each.setblocking(False)
         each.bind((source, 0))
         each.connect_ex((target, int(port)))
@@ -180,10 +189,11 @@ time.sleep(1.5)  # a first SYN waits for ARP, and a lost one is said again after
 
 def test_forwards_let_in_nobody_but_the_outside(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
     """A guest with forwarded ports is begun towards by them alone, whatever address an open guest makes up."""
-    made_up = "192.0.2.77"
-    guests["lab1"].run(f"ip addr add {made_up}/32 dev lo; ip addr add {address('shop1')}/32 dev lo")
-    targets = [address(guest) for guest in FORWARDED]
-    senders = [(name, address(name)) for name in ("shop1", "shop2", "api1", "api2", "db1", "db2", "lab1", "lab2")]
+    made_up, shop1 = ("192.0.2.77", "2001:db8:77::77"), (address("shop1"), address6("shop1"))
+    guests["lab1"].run("; ".join(f"ip addr add {each} dev lo" for each in (*made_up, *shop1)))
+    targets = [one(guest) for guest in FORWARDED for one in (address, address6)]
+    guests_of_others = ("shop1", "shop2", "api1", "api2", "db1", "db2", "lab1", "lab2")
+    senders = [(name, (address(name), address6(name))) for name in guests_of_others]
     servers = {
         name: subprocess.Popen(netns.argv_in(guests[name].netns, [sys.executable, "-c", HEARD]),
                                stdout=subprocess.PIPE, text=True) for name in FORWARDED
@@ -192,21 +202,27 @@ def test_forwards_let_in_nobody_but_the_outside(fleet: Fleet, guests: dict[str, 
         for server in servers.values():
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
-        for name, source in [*senders, ("lab1", made_up), ("lab1", address("shop1"))]:
-            code, said = guests[name].run([sys.executable, "-c", SPEAK, source, "80", *targets])
-            assert code == 0, said
+
+        def speaks(name: str, sources: tuple[str, str]) -> tuple[int, str]:
+            return guests[name].run([sys.executable, "-c", SPEAK, *sources, "80", *targets])
+
+        with ThreadPoolExecutor(4) as pool:
+            for code, said in pool.map(lambda each: speaks(*each), [*senders, ("lab1", made_up), ("lab1", shop1)]):
+                assert code == 0, said
         for name, server in servers.items():
             assert server.stdout is not None
-            for external in ("203.0.113.11", "203.0.113.12"):
-                argv = [sys.executable, "-c", SPEAK, "203.0.113.1", str(FORWARDED[name]), external]
-                run(netns.argv_in(fleet.lab.outside, argv))
-            heard = [server.stdout.readline() for _ in range(4)]  # anybody else was to be heard before
-            assert sorted(heard) == ["tcp 203.0.113.1\n"] * 2 + ["udp 203.0.113.1\n"] * 2, name
+            near = ("203.0.113.1", "2001:db8:1::1")
+            externals = ["203.0.113.11", "203.0.113.12", "2001:db8:1::11", "2001:db8:1::12"]
+            run(
+                netns.argv_in(fleet.lab.outside, [sys.executable, "-c", SPEAK, *near, str(FORWARDED[name]), *externals])
+            )
+            heard = [server.stdout.readline() for _ in range(8)]  # anybody else was to be heard before
+            assert sorted(heard) == sorted(f"{kind} {each}\n" for kind in ("tcp", "udp") for each in near * 2), name
     finally:
         for server in servers.values():
             server.kill()
             server.communicate()
-        guests["lab1"].run(f"ip addr del {made_up}/32 dev lo; ip addr del {address('shop1')}/32 dev lo")
+        guests["lab1"].run("; ".join(f"ip addr del {each} dev lo" for each in (*made_up, *shop1)))
 
 
 SERVER = """\

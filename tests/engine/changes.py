@@ -139,21 +139,26 @@ def forwards() -> st.SearchStrategy[PortForwardSpec]:
         {"vnic": PORTS[0]}, {"vm": "00000000-0000-0000-0000-000000000001"}, {"address": "10.0.0.5"},
         {"address": "10.0.0.6"}, {"address": "10.0.0.7"},
     ]  # fmt: skip
-    return st.builds(
-        PortForwardSpec, network=st.sampled_from(NETWORKS), listen=st.sampled_from(listens),
-        target=st.sampled_from(targets),
+    ipv6: list[Any] = [{"port": 80, "family": "ipv6"}, {"port": "81-83", "host": HOSTS[1], "family": "ipv6"}]
+    targets6 = [*targets[:2], {"address": "fd00::6"}, {"address": "fd00::7"}]
+    return st.one_of(
+        st.builds(PortForwardSpec, network=st.sampled_from(NETWORKS), listen=st.sampled_from(some),
+                  target=st.sampled_from(whom))
+        for some, whom in ((listens, targets), (ipv6, targets6))
     )  # fmt: skip
 
 
 def floating_ips() -> st.SearchStrategy[FloatingIPSpec]:
     """Also two of one address or guest, which the store refuses, ones of no host's subnet, and ones of nobody."""
     targets: list[Any] = [
-        {"vnic": PORTS[0]}, {"vnic": PORTS[1]}, {"vm": "00000000-0000-0000-0000-000000000001"}, {"address": "10.0.0.7"},
+        {"vnic": PORTS[0]}, {"vnic": PORTS[1]}, {"vm": "00000000-0000-0000-0000-000000000001"},
     ]  # fmt: skip
-    return st.builds(
-        FloatingIPSpec, network=st.sampled_from(NETWORKS),
-        target=st.sampled_from(targets).map(GuestTarget.model_validate),
-        address=st.sampled_from(["203.0.113.50", "203.0.113.51", "203.0.113.11", "198.51.100.5"]),
+    ipv4 = ["203.0.113.50", "203.0.113.51", "203.0.113.11", "198.51.100.5"], [*targets, {"address": "10.0.0.7"}]
+    ipv6 = ["2001:db8::50", "2001:db8::51", "2001:db8:1::5"], [*targets, {"address": "fd00::7"}]
+    return st.one_of(
+        st.builds(FloatingIPSpec, network=st.sampled_from(NETWORKS), address=st.sampled_from(addresses),
+                  target=st.sampled_from(whom).map(GuestTarget.model_validate))
+        for addresses, whom in (ipv4, ipv6)
     )  # fmt: skip
 
 

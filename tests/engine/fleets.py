@@ -95,7 +95,9 @@ class FleetRows:
         self.network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={})
         self.forward("natted", "nat", {"port": "8080-8083"}, {"vnic": "natted", "port": "80-83"})
         self.forward("natted-calls", "nat", {"port": "5000-5009", "protocol": "udp"}, {"address": "10.9.0.5"})
+        self.forward("natted-ipv6", "nat", {"port": "8080-8083", "family": "ipv6"}, {"vnic": "natted", "port": "80-83"})
         self.floating_ip("natted", "nat", "203.0.113.50", {"vnic": "natted"})
+        self.floating_ip("natted-ipv6", "nat", "2001:db8::50", {"vnic": "natted"})
         return self.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5", "fd09::5"))
 
     def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:

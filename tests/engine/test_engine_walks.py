@@ -14,6 +14,7 @@ from switch_model import Delivery, Frame, World, number
 
 from apps import APPS
 from controller.engine import Engine
+from controller.model.port import Incoming
 from controller.pipeline.pipeline import Pipeline
 from controller.pipeline.ports import uplink_port
 
@@ -213,10 +214,13 @@ def test_what_is_for_a_floating_address_fits_into_its_guests_network(size: int, 
 def floating(isolation: str = "none") -> FleetRows:
     """A guest with a floating address, and one of the wire outside, both on one host."""
     fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1")
-    fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00")
-    fleet.network("web", "nat", subnets=["10.1.0.0/24"])
+    ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
+    fleet.outside("kvm1", "phys1", "203.0.113.11", mac="02:f5:00:00:01:00", **ipv6)
+    fleet.network("web", "nat", subnets=["10.1.0.0/24", "fd01::/64"])
     fleet.network("lan", "bridge", physical_network="phys1", portgroups={"out": {"isolation": isolation}})
-    fleet.port("a", "kvm1", "web", ofport=1, addresses=("10.1.0.5",)).port("pc", "kvm1", "lan", "out", ofport=2)
+    fleet.port("a", "kvm1", "web", ofport=1, addresses=("10.1.0.5", "fd01::5"))
+    fleet.port("pc", "kvm1", "lan", "out", ofport=2)
+    fleet.floating_ip("two", "web", "2001:db8::50", {"vnic": "a"}, mac="02:f1:00:00:06:50")
     return fleet.floating_ip("one", "web", "203.0.113.50", {"vnic": "a"}, mac="02:f1:00:00:00:50")
 
 
@@ -229,14 +233,82 @@ def test_a_host_that_a_guest_left_does_not_answer_its_floating_addresss_announce
     assert (answer.place, answer.frame["arp_sha"]) == ("phys1", mac)
 
 
-@pytest.mark.parametrize(("to", "at"), [("203.0.113.50", "02:f1:00:00:00:50"), ("203.0.113.11", "02:f5:00:00:01:00")])
-def test_what_a_vepa_vnic_sends_to_an_address_outside_of_its_own_host_leaves_by_the_uplink(to: str, at: str) -> None:
+def test_only_what_announces_a_guest_to_all_goes_outside_from_its_floating_macs() -> None:
+    """A guest may send RARP itself, while it is copied too."""
+    fleet = floating().host("kvm2", "192.0.2.2", "phys1")
+    ipv6 = {"address6": "2001:db8::12/64", "gateway6": "fe80::1"}
+    fleet.outside("kvm2", "phys1", "203.0.113.12", mac="02:f5:00:00:02:00", **ipv6)
+    moving = fleet.ports["a"].model_copy(update={"incoming": Incoming(host="kvm2", tap="vnet9", ofport=50)})
+    fleet.put("Port", "a", moving)
+    mac = mac_of(fleet.ports["a"])
+
+    def senders(frame: Frame) -> set[int]:
+        return {d.frame["eth_src"] for d in built(fleet).from_vnic("kvm2", 50, frame) if d.place == "phys1"}
+
+    macs = {number("eth_src", each) for each in ("02:f1:00:00:00:50", "02:f1:00:00:06:50")}
+    assert senders(rarp(mac, mac)) == macs
+    assert senders(rarp(mac, mac).changed(eth_dst=STRANGERS[0])) == set()
+
+
+def test_a_floating_address_of_ipv6_is_found_and_reached() -> None:
+    fleet = floating()
+    world, mac, target = built(fleet), number("eth_src", "02:f1:00:00:06:50"), "2001:db8::50"
+    asked = solicitation(STRANGERS[0], "2001:db8::7", target).changed(nw_ttl=255)
+    [answer] = world.from_outside("phys1", asked)
+    told = {"eth_src": mac, "eth_dst": STRANGERS[0], "icmpv6_type": 136, "ipv6_nd_tll": mac, "nd_reserved": 0x60000000}
+    assert {name: answer.frame[name] for name in told} == told
+    assert (answer.place, answer.frame["ipv6_src"]) == ("phys1", number("ipv6_src", target))
+    # Neither one who is about to take it is answered, nor one from behind a router; nor is the former heard by guests.
+    assert world.from_outside("phys1", solicitation(STRANGERS[0], "::", target).changed(nw_ttl=255)) == []
+    assert [d.place for d in world.from_outside("phys1", asked.changed(nw_ttl=64))] == [("kvm1", 2)]
+
+    def sent(by: str, kind: int, ttl: int = 64) -> Frame:
+        return ipv6(STRANGERS[0], mac, sender=by, to=target, nw_ttl=ttl, ip_proto=58, icmpv6_type=kind, ip_frag=0)
+
+    [there] = world.from_outside("phys1", sent("2001:db8:ffff::7", 128))
+    assert (there.place, there.frame["ipv6_dst"]) == (("kvm1", 1), number("ipv6_dst", "fd01::5"))
+    assert (there.frame["eth_src"], there.frame["eth_dst"]) == (mac, mac_of(fleet.ports["a"]))
+    [advertised] = world.from_outside("phys1", sent("2001:db8::7", 134, 255))
+    assert advertised.frame["nw_ttl"] == 254, "no guest takes it for a neighbour's (RFC 4861, 6.1.2)"
+    for nobody in ("fe80::7", "::1", "fd01::9", "ff02::1"):
+        assert world.from_outside("phys1", sent(nobody, 128)) == []
+    assert world.from_outside("phys1", ip(STRANGERS[0], mac, sender="198.51.100.7", to="203.0.113.50")) == []
+    run = world.switches["kvm1"].run(uplink_port(fleet.uplink_numbers.of("phys1")), sent("2001:db8::7", 2))
+    assert [PIPELINE.tables[run.steps[each.step].table].name for each in run.sent] == ["error_in"]
+
+
+@pytest.mark.parametrize("address", ["2001:db8::50", "2001:db8::11"])
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("group", [{"filters": []}, {"learning": True}, {"learn_addresses": 2}])
+def test_nor_does_it_for_one_of_ipv6(group: dict[str, object], address: str, learned: bool) -> None:
+    fleet = floating().network("lan", "bridge", physical_network="phys1", portgroups={"out": group})
+    had = (address,) if learned else ()
+    fleet.port("pc", "kvm1", "lan", "out", ofport=2, addresses=had, learned=had)
+    world, mac = built(fleet), mac_of(fleet.ports["pc"])
+    for frame in (
+        advertisement(mac, address, address),
+        solicitation(mac, "::", address),
+        solicitation(mac, address, "2001:db8::60"),
+        ipv6(mac, number("eth_dst", "02:00:00:00:0f:01"), sender=address, to="2001:db8::60", ip_proto=17),
+    ):
+        assert world.switches["kvm1"].run(2, frame).sent == []
+
+
+@pytest.mark.parametrize(
+    ("to", "to6", "at"),
+    [("203.0.113.50", "2001:db8::50", "02:f1:00:00:00:50"), ("203.0.113.11", "2001:db8::11", "02:f5:00:00:01:00")],
+)
+def test_what_a_vepa_vnic_sends_to_an_address_outside_of_its_own_host_leaves_by_the_uplink(
+    to: str, to6: str, at: str
+) -> None:
     fleet = floating("vepa")
     world, mac = built(fleet), mac_of(fleet.ports["pc"])
     for frame in (
         arp(mac, "203.0.113.60", to),
         ip(mac, number("eth_dst", at), sender="203.0.113.60", to=to, nw_ttl=64, ip_proto=17, ip_frag=0),
         ip(mac, number("eth_dst", at), sender="203.0.113.60", to=to, nw_ttl=64, ip_proto=1, icmpv4_type=8, ip_frag=0),
+        solicitation(mac, "2001:db8::60", to6).changed(nw_ttl=255),
+        ipv6(mac, number("eth_dst", at), sender="2001:db8::60", to=to6, nw_ttl=64, ip_proto=17, ip_frag=0),
     ):
         assert world.from_vnic("kvm1", 2, frame) == [Delivery("phys1", frame)]
 

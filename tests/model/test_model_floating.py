@@ -26,15 +26,18 @@ def fleet(**wanted: FloatingIPSpec) -> Fleet:
     hosts = {"kvm0": HostSpec(ovsdb="unix:/kvm0")}
     for number in (1, 2):
         outside = {"uplink": "phys1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1",
-                   "mac": f"02:f5:00:00:00:1{number}"}  # fmt: skip
+                   "mac": f"02:f5:00:00:00:1{number}", "address6": f"2001:db8::1{number}/64",
+                   "gateway6": "2001:db8::1" if number == 1 else "fe80::1"}  # fmt: skip
         document = {"ovsdb": f"unix:/kvm{number}", "uplinks": {"phys1": {"interface": "eth1"}}, "external": outside}
         hosts[f"kvm{number}"] = HostSpec.model_validate(document)
     networks = {
-        "web": NetworkSpec(mode="nat", subnets=("10.0.0.0/24",), gateway_mac="02:f5:00:00:00:01"),
+        "web": NetworkSpec(mode="nat", subnets=("10.0.0.0/24", "fd00::/64"), gateway_mac="02:f5:00:00:00:01"),
         "lab": NetworkSpec(mode="isolated"),
         "lan": NetworkSpec(mode="bridge", physical_network="phys1"),
     }
-    ports = {"pc": PortSpec(vm="pc", mac="52:54:00:00:00:09", network="lan", addresses=("203.0.113.77",))}
+    ports = {
+        "pc": PortSpec(vm="pc", mac="52:54:00:00:00:09", network="lan", addresses=("203.0.113.77", "2001:db8::77"))
+    }
     return Fleet(hosts, networks, ports, {}, wanted)
 
 
@@ -48,11 +51,19 @@ def test_one_that_fits() -> None:
     assert spec.eth.startswith("02:f1:")
     assert spec.eth != floating("203.0.113.51").eth
     assert floating(mac="02:00:00:00:00:01").eth == "02:00:00:00:00:01"
+    both = fleet(one=spec, two=floating("2001:db8::50"), three=floating("2001:db8::ffff:ffff:ffff:ffff", {"vm": "b"}))
+    assert both.problems() == []
+    assert floating("2001:db8:0::50").eth == floating("2001:db8::50").eth
 
 
 @pytest.mark.parametrize(
     ("address", "target"),
-    [("fd00::5", {"vm": "web1"}), ("203.0.113.50", {"vm": "a", "vnic": "b"}), ("203.0.113.50", {"port": 80})],
+    [
+        ("fd00::5", {"address": "10.0.0.5"}),
+        ("203.0.113.50", {"address": "fd00::5"}),
+        ("203.0.113.50", {"vm": "a", "vnic": "b"}),
+        ("203.0.113.50", {"port": 80}),
+    ],
 )
 def test_what_is_none(address: str, target: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -63,7 +74,15 @@ def test_what_is_none(address: str, target: dict[str, Any]) -> None:
     ("wrong", "what"),
     [
         (floating("198.51.100.5"), "address: 198.51.100.5 is in no subnet of a host's external address; those are: "
-         "203.0.113.0/24"),
+         "2001:db8::/64, 203.0.113.0/24"),
+        (floating("2001:db8::11"), "address: 2001:db8::11 is Host kvm1's external address; choose another"),
+        (floating("2001:db8::1"), "address: 2001:db8::1 is the router of Host kvm1; choose another"),
+        (floating("2001:db8::"), "address: 2001:db8:: is no address of a machine in 2001:db8::/64; choose another"),
+        (floating("2001:db8::77"), "address: 2001:db8::77 is Port pc's on Network lan; choose another"),
+        (floating("2001:db8:1::5"), "address: 2001:db8:1::5 is in no subnet of a host's external address; those are: "
+         "2001:db8::/64, 203.0.113.0/24"),
+        (floating("2001:db8::50", {"address": "fd01::5"}), "target.address: fd01::5 is not in Network web; use an "
+         "address of fd00::/64"),
         (floating("203.0.113.11"), "address: 203.0.113.11 is Host kvm1's external address; choose another"),
         (floating("203.0.113.1"), "address: 203.0.113.1 is the router of Host kvm1; choose another"),
         (floating("203.0.113.255"), "address: 203.0.113.255 is no address of a machine in 203.0.113.0/24; choose "

@@ -31,7 +31,10 @@ def forward(listen: dict[str, Any] | None = None, target: dict[str, Any] | None 
         ({"port": 80, "host": "kvm1", "address": "203.0.113.11"}, None, "has both host and address"),
         ({"port": 80}, {"port": 80}, "names nobody; name one of vm, vnic and address"),
         ({"port": 80}, {"vm": "web1", "address": "10.0.0.5"}, "names vm and address; name one"),
-        ({"port": 80}, {"address": "fd00::5"}, "fd00::5 is no IPv4 address"),
+        ({"port": 80, "family": "ipv4"}, {"address": "fd00::5"}, "is of ipv4 and has the target.address fd00::5"),
+        ({"port": 80, "address": "203.0.113.11"}, {"address": "fd00::5"}, "is of ipv4 and has the target.address"),
+        ({"port": 80, "address": "2001:db8::11"}, {"address": "10.0.0.5"}, "is of ipv6 and has the target.address"),
+        ({"port": 80, "address": "2001:db8::11", "family": "ipv4"}, None, "is of ipv4 and has the listen.address"),
         ({"port": "80-89"}, {"vm": "web1", "port": "90-98"}, "listens on 80-89 and leads to 90-98"),
         ({"port": "80-89"}, {"vm": "web1", "port": 90}, "not equally many ports"),
         ({"port": "1-2000"}, {"vm": "web1", "port": "2001-4000"}, "more than 1024"),
@@ -52,14 +55,15 @@ def test_ports_are_numbers_or_ranges() -> None:
 
 
 def fleet(**forwards: PortForwardSpec) -> Fleet:
-    """Two hosts with an address outside, one without, and three networks."""
+    """Two hosts with an address outside, the first one of IPv6 too, one without, and three networks."""
     hosts = {"kvm0": HostSpec(ovsdb="unix:/kvm0")}
     for number in (1, 2):
         outside = {"uplink": "phys1", "address": f"203.0.113.1{number}/24", "gateway": "203.0.113.1"}
+        outside |= {"address6": "2001:db8::11/64", "gateway6": "fe80::1"} if number == 1 else {}
         document = {"ovsdb": f"unix:/kvm{number}", "uplinks": {"phys1": {"interface": "eth1"}}, "external": outside}
         hosts[f"kvm{number}"] = HostSpec.model_validate(document)
     networks = {
-        "web": NetworkSpec(mode="nat", subnets=("10.0.0.0/24",)),
+        "web": NetworkSpec(mode="nat", subnets=("10.0.0.0/24", "fd00::/64")),
         "shop": NetworkSpec(mode="nat", subnets=("10.1.0.0/24",)),
         "lab": NetworkSpec(mode="isolated"),
     }
@@ -85,6 +89,17 @@ def said(*problems: Problem) -> list[str]:
         (forward(target={"address": "10.1.0.5"}), "target.address: 10.1.0.5 is not in Network web; use an address of "
          "10.0.0.0/24"),
         (forward(target={"address": "10.0.0.1"}), "target.address: 10.0.0.1 is the gateway's; name a guest's address"),
+        (forward({"port": 80, "host": "kvm2", "family": "ipv6"}), "listen.host: Host kvm2 has no IPv6 address outside; "
+         "give it external.address6, or choose one of: kvm1"),
+        (forward({"port": 80, "host": "kvm9", "family": "ipv6"}), "listen.host: there is no Host 'kvm9'; those with "
+         "external.address6 are: kvm1"),
+        (forward({"port": 80, "address": "2001:db8::13"}), "listen.address: 2001:db8::13 is no host's external "
+         "address; those are: 2001:db8::11"),
+        (forward(target={"address": "fd01::5"}), "target.address: fd01::5 is not in Network web; use an address of "
+         "fd00::/64"),
+        (forward(target={"address": "fd00::1"}), "target.address: fd00::1 is the gateway's; name a guest's address"),
+        (forward({"port": 80, "family": "ipv6"}, network="shop"), "network: Network shop has no subnet of IPv6; "
+         "give it one, or take the other family"),
     ],
 )  # fmt: skip
 def test_what_a_forward_names_must_be_there(wrong: PortForwardSpec, what: str) -> None:
@@ -112,6 +127,20 @@ def test_one_port_leads_to_one_place() -> None:
     ]
 
 
+def test_the_family_is_said_or_that_of_an_address() -> None:
+    hosts = fleet().hosts
+    for listen, target, family, there in (
+        ({"port": 80}, None, "ipv4", {"kvm1", "kvm2"}),
+        ({"port": 80, "family": "ipv6"}, None, "ipv6", {"kvm1"}),
+        ({"port": 80, "address": "2001:db8:0::11"}, None, "ipv6", {"kvm1"}),
+        ({"port": 80}, {"address": "fd00::5"}, "ipv6", {"kvm1"}),
+    ):
+        spec = forward(listen, target)
+        assert (spec.family, spec.listens_on(hosts)) == (family, there)
+    same = forward({"port": 80, "family": "ipv6"}), forward({"port": 80, "address": "2001:db8::11"})
+    assert [each.where for each in fleet(a=same[0], b=same[1]).problems()] == ["PortForward b: listen"]
+
+
 def test_one_inside_a_long_range_is_found_behind_a_short_one() -> None:
     spans = {"a": "1-100", "b": "50-60", "c": "90-95"}
     found = fleet(**{name: forward({"port": span}) for name, span in spans.items()}).problems()
@@ -125,6 +154,7 @@ def test_one_inside_a_long_range_is_found_behind_a_short_one() -> None:
         forward({"port": 8081}),
         forward({"port": 8079}),
         forward({"port": 8080, "host": "kvm2"}, network="shop"),
+        forward({"port": 8080, "family": "ipv6"}),
     ],
 )
 def test_neighbours_do_not_disturb(other: PortForwardSpec) -> None:

@@ -17,6 +17,12 @@ from controller.services.announcements import TIMES, Announcements
 PIPELINE = Pipeline(APPS)
 ADDRESS = bytes([203, 0, 113, 50])
 ANNOUNCED = bytes.fromhex("ffffffffffff 02f100000050 0806 0001 0800 06 04 0001 02f100000050") + ADDRESS
+ALL_NODES = "ff02000000000000 0000000000000001"
+# From the address to all nodes; an advertisement that overrides, with its checksum, of the address at the MAC.
+ANNOUNCED6 = bytes.fromhex(
+    f"333300000001 02f100000060 86dd 60000000 0020 3a ff 20010db800000000 0000000000000060 {ALL_NODES}"
+    "88 00 f71c 20000000 20010db800000000 0000000000000060 02 01 02f100000060"
+)
 
 
 class World:
@@ -58,6 +64,24 @@ def test_it_is_announced_a_few_times_from_where_it_is() -> None:
     assert world.rounds(20) == []
     world.move(host="kvm2")
     assert world.rounds(40) == ["kvm2"] * TIMES
+
+
+def test_one_of_ipv6_is_announced_by_an_advertisement() -> None:
+    world, told = World(), []
+    world.fleet.network("web", "nat", subnets=["10.0.0.0/24", "fd00::/64"])
+    world.fleet.port("a", "kvm1", "web", addresses=("10.0.0.5", "fd00::5"))
+    for number in (1, 2):
+        ipv6 = {"address6": f"2001:db8::1{number}/64", "gateway6": "fe80::1"}
+        world.fleet.outside(f"kvm{number}", "phys1", f"203.0.113.1{number}", **ipv6)
+    world.fleet.floating_ip("six", "web", "2001:db8::60", {"vnic": "a"}, mac="02:f1:00:00:00:60")
+    world.engine.update(world.fleet.rows())
+    work = Announcements(
+        world.engine.fabric.reader, PIPELINE.number[FORWARD], lambda host, message: told.append((host, message)) or True
+    )
+    work.tell(0.0)
+    assert sorted(ANNOUNCED in message for _, message in told) == [False, True]
+    assert sorted(ANNOUNCED6 in message for _, message in told) == [False, True]
+    assert {host for host, _ in told} == {"kvm1"}
 
 
 def test_a_guest_that_starts_again_is_announced_again() -> None:

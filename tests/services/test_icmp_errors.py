@@ -231,6 +231,9 @@ class Played:
         for host in ("kvm1", "kvm2"):
             made.port(f"on {host}", host, "small", ofport=9, addresses=(f"10.7.0.{host[-1]}",))
             made.floating_ip(host, "small", f"203.0.113.5{host[-1]}", {"address": f"10.7.0.{host[-1]}"})
+        made.network("small6", "nat", subnets=["fd07::/64"], mtu=1290)
+        made.port("six", "kvm1", "small6", ofport=10, addresses=("fd07::1",))
+        made.floating_ip("six", "small6", "2001:db8::51", {"vnic": "six"})
         self.segments = dict(made.segment_numbers.taken)
         self._rows, self._fabric = made, Fabric()
         self._fabric.update(made.rows())
@@ -279,6 +282,7 @@ class Played:
         (frame6(bytes(1400), dst="2001:db8:1::7"), 1350, "fd00::1"),
         (frame(bytes(1200), dst="203.0.113.51"), 1200, "10.0.0.1"),  # a floating address of this host
         (frame(bytes(1400), dst="203.0.113.52"), 1350, "10.0.0.1"),  # one of another
+        (frame6(bytes(1400), dst="2001:db8::51"), 1290, "fd00::1"),
     ],
 )
 def test_a_guest_is_told_by_its_gateway_what_fits_where_it_sends(sent: bytes, mtu: int, by: str) -> None:
@@ -301,11 +305,17 @@ def test_a_machine_outside_is_told_by_the_host(sent: bytes, by: str, tracked: in
     assert message.endswith(made(decode(sent), "02:f5:00:00:01:00", by, Why.TOO_BIG, 1300))
 
 
-def test_a_machine_outside_is_told_what_fits_where_a_floating_address_leads() -> None:
-    sent = frame(bytes(1200), src="198.51.100.7", dst="203.0.113.51")
+@pytest.mark.parametrize(
+    ("sent", "by", "mtu"),
+    [
+        (frame(bytes(1200), src="198.51.100.7", dst="203.0.113.51"), "203.0.113.11", 1200),
+        (frame6(bytes(1280), src="2001:db8:1::7", dst="2001:db8::51"), "2001:db8::11", 1290),
+    ],
+)
+def test_a_machine_outside_is_told_what_fits_where_a_floating_address_leads(sent: bytes, by: str, mtu: int) -> None:
     table, message = Played().told(sent, UPLINK) or (0, b"")
     assert table == HOP
-    assert message.endswith(made(decode(sent), "02:f5:00:00:01:00", "203.0.113.11", Why.TOO_BIG, 1200))
+    assert message.endswith(made(decode(sent), "02:f5:00:00:01:00", by, Why.TOO_BIG, mtu))
 
 
 def test_nobody_is_told_of_what_fits_and_nobody_who_is_not_known() -> None:
