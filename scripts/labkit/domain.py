@@ -19,8 +19,8 @@ def console_path(name: str) -> str:
 
 
 def command_line(name: str, nics: Sequence[Nic]) -> str:
-    """The kernel's command line, read by guest-init.sh. Without no_timer_check, TCG panics on a loaded machine; with its
-    tests of ciphers, a boot takes a tenth longer."""
+    """The kernel's command line, read by guest-init.sh. Without no_timer_check, TCG panics on a loaded machine; the
+    kernel's tests of its ciphers would make a boot a tenth longer."""
     words = ["console=ttyS0", "quiet", "no_timer_check", "cryptomgr.notests", "panic=-1", f"name={name}"]
     return " ".join([*words, *(f"nic={nic_words(nic)}" for nic in nics)])
 
