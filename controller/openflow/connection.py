@@ -26,6 +26,7 @@ __all__ = ["BundleRefused", "Connection", "Handlers", "Limits", "Refused"]
 
 log = logging.getLogger(__name__)
 
+_PACKET_IN = int(Type.PACKET_IN)  # of these come most
 _MAX_FAILURES = 1000  # a bundle's errors that are kept; the rest adds nothing
 
 
@@ -183,12 +184,12 @@ class Connection(Transport):
 
     def received(self, version: int, kind: int, xid: int, body: bytes) -> None:
         self._heard = True
-        if kind == Type.ECHO_REQUEST:
+        if kind == _PACKET_IN and self.features is not None:
+            self._call(self.handlers.packet_in, decode.decode_packet_in(body))
+        elif kind == Type.ECHO_REQUEST:
             self.send(msg.echo_reply(body, xid))
         elif self.features is None:
             self._handshake(version, kind, xid, body)
-        elif kind == Type.PACKET_IN:
-            self._call(self.handlers.packet_in, decode.decode_packet_in(body))
         elif kind == Type.EXPERIMENTER and body[:8] == b"\0\0\x23\x20\0\0\0\x1e":
             self._call(self.handlers.packet_in, decode.decode_packet_in2(body[8:]))
         elif kind == Type.MULTIPART_REPLY:

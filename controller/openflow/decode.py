@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from os_ken.ofproto import ofproto_v1_5 as ofp
 
@@ -38,6 +39,8 @@ _SCAN = struct.Struct("!H2xB11xQ")
 _SIZE = struct.Struct("!H")
 _UPDATE = struct.Struct("!4xB5xH4xQ")
 _PORT = struct.Struct("!IH2x6s2x16sII")
+_PACKET_IN = struct.Struct("!4xHBBQHH")
+_IN_PORT = b"\x80\0\0\4"  # the OXM header of in_port without a mask
 
 _TYPES = {v: k[6:] for k, v in vars(ofp).items() if k.startswith("OFPET_")}
 _CODES = {
@@ -122,11 +125,9 @@ def decode_features(body: bytes) -> Features:
     return Features(*struct.unpack_from("!QIBB2xI", body))
 
 
-@dataclass(frozen=True, slots=True)
-class PacketIn:
-    """A punted packet. ``oxms`` are the pipeline fields as OXM TLVs, decoded by :meth:`fields` when asked.
-
-    ``properties`` is the whole body of an NXT_PACKET_IN2, which ``messages.resume`` takes.
+class PacketIn(NamedTuple):
+    """A punted packet: a tuple, for one is made for each. ``oxms`` are the pipeline fields as OXM TLVs, decoded by
+    :meth:`fields` when asked. ``properties`` is the whole body of an NXT_PACKET_IN2, which ``messages.resume`` takes.
     """
 
     table: int
@@ -141,6 +142,8 @@ class PacketIn:
     @property
     def in_port(self) -> int:
         """The port on which the packet came in; 0 where the switch does not say."""
+        if self.oxms[:4] == _IN_PORT and len(self.oxms) >= 8:  # where Open vSwitch puts it
+            return int.from_bytes(self.oxms[4:8], "big")
         return self.fields().get("in_port", 0)
 
     def fields(self) -> dict[str, int]:
@@ -152,10 +155,10 @@ class PacketIn:
 @strict
 def decode_packet_in(body: bytes) -> PacketIn:
     """OFPT_PACKET_IN (§7.4.1)."""
-    _, total_len, reason, table, cookie = struct.unpack_from("!IHBBQ", body)
-    kind, size = struct.unpack_from("!HH", body, 16)
+    total_len, reason, table, cookie, kind, size = _PACKET_IN.unpack_from(body)
     data = 16 + (size + 7) // 8 * 8 + 2
-    need(kind == 1 and size >= 4 and data <= len(body), f"packet-in with a match of length {size}")
+    if kind != 1 or size < 4 or data > len(body):
+        need(False, f"packet-in with a match of length {size}")
     return PacketIn(table, reason, cookie, total_len, body[20 : 16 + size], body[data:])
 
 

@@ -116,6 +116,7 @@ PORT_DOWN, NO_RECV, NO_FWD, NO_PACKET_IN = 1 << 0, 1 << 2, 1 << 5, 1 << 6  # of 
 
 _FLOW_MOD = struct.Struct("!BBHIQQBBHHHIIIHH").pack
 _PACKET_OUT = struct.Struct("!BBHIIHxx").pack
+_IN_PORT = struct.Struct("!HHII4x").pack
 _MULTIPART = struct.Struct("!BBHIHH4x").pack
 _FLOW_DESC = struct.Struct("!BBHIHH4xB3xII4xQQ").pack
 _BUNDLE = struct.Struct("!BBHIIHH").pack
@@ -279,7 +280,7 @@ def flow_monitor_request(
 def packet_out(data: bytes, actions: bytes, in_port: int = 0xFFFFFFFD, match: bytes = b"", xid: int = 0) -> bytes:
     """Sends a packet through actions. ``match`` sets in_port, metadata and registers and replaces ``in_port``."""
     if not match:
-        match = struct.pack("!HHII4x", 1, 12, 0x80000004, in_port)
+        match = _IN_PORT(1, 12, 0x80000004, in_port)
     size = 16 + len(match) + len(actions) + len(data)
     if size > MAX_MESSAGE:
         raise PipelineError(f"a packet-out of {size} bytes is longer than OpenFlow's 65535")

@@ -53,6 +53,7 @@ class Transport(asyncio.BufferedProtocol):
         self._trusted = False
         self._out: list[bytes] = []
         self._out_size = 0
+        self._unsent = 0  # bytes of turns before that the switch has not taken
         self._flushing = False
         self._drained: asyncio.Future[None] | None = None
 
@@ -83,14 +84,14 @@ class Transport(asyncio.BufferedProtocol):
         """Queues bytes; all of a loop turn leave in one write. A queue past its limit ends the connection."""
         if self.closed_reason is not None or self._transport is None:
             return
+        if not self._flushing:
+            self._flushing = True
+            self._unsent = self._transport.get_write_buffer_size()
+            self._loop.call_soon(self._flush)
         self._out.append(data)
         self._out_size += len(data)
-        waiting = self._out_size + self._transport.get_write_buffer_size()
-        if waiting > (self.limits.output if self._trusted else _STRANGER_OUTPUT):
-            self.abort(f"does not read: {waiting} bytes are waiting")
-        elif not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        if self._out_size + self._unsent > (self.limits.output if self._trusted else _STRANGER_OUTPUT):
+            self.abort(f"does not read: {self._out_size + self._unsent} bytes are waiting")
 
     async def drain(self) -> None:
         """Waits while the switch takes less than is sent."""

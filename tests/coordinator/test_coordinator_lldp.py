@@ -6,7 +6,6 @@ import asyncio
 import struct
 import subprocess
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -146,7 +145,7 @@ def test_nothing_that_is_not_understood_is_taken(tmp_path: Path, caplog: pytest.
             core = Announcement("core", "Gi1", 600)
             frame = encode(SOURCE, core)
             for odd in (b"", b"\x80", b"\x80\0\0\x09\0", b"\xff" * 8):  # where it came in, in bytes that are no field
-                hear(switch, replace(packet(core), oxms=odd))
+                hear(switch, packet(core)._replace(oxms=odd))
             hear(
                 switch, packet(b""), packet(frame[:20]), packet(frame[:13]), packet(core, uplink=2),
                 packet(core, uplink=300), packet(core, cookie=LEARNED), packet(core, cookie=0),

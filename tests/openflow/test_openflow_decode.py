@@ -151,6 +151,19 @@ RICH = act.instructions(
     ],
     7,
 )  # fmt: skip
+
+
+@given(st.permutations([Match.of(in_port=7), Match.of(metadata=5), Match.of(reg4=9)]), st.integers(0, 3))
+def test_the_port_is_found_wherever_it_stands(fields: list[Match], count: int) -> None:
+    oxms = b"".join(_oxms(field) for field in fields[:count])
+    packet = decode.PacketIn(0, 0, 0, 0, oxms, b"")
+    assert packet.in_port == packet.fields().get("in_port", 0)
+
+
+def _oxms(match: Match) -> bytes:
+    return b"".join(field.encode(value, mask) for field, value, mask in match.terms)
+
+
 MATCH = Match.of(in_port=1, xreg1=5, eth_type=0x0800, ip_proto=6, ipv4_src="10.0.0.0/8", tcp_dst=80)
 OXMS = b"".join(field.encode(value, mask) for field, value, mask in MATCH.terms)
 ENTRY = flow_entry(1, 2, 3, MATCH, RICH)
