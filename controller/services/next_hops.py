@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -43,13 +43,20 @@ class _Asked:
 
 
 class NextHops:
-    """Everything on the loop. ``outsides`` gives each host's external address; ``forward`` and ``hop`` are the numbers
-    of the tables that lead to the wire, and that find the next hop; ``send`` gives a message to a host's switch."""
+    """Everything on the loop. ``hosts`` gives the names of the hosts, and ``outside`` the external address of one;
+    ``forward`` and ``hop`` are the numbers of the tables that lead to the wire, and that find the next hop; ``send``
+    gives a message to a host's switch."""
 
     def __init__(
-        self, outsides: Callable[[], Iterable[tuple[str, ExternalView]]], forward: int, hop: int, send: Send
+        self,
+        hosts: Callable[[], Iterable[str]],
+        outside: Callable[[str], ExternalView | None],
+        forward: int,
+        hop: int,
+        send: Send,
     ) -> None:
-        self._outsides = outsides
+        self._hosts = hosts
+        self._outside = outside
         self._forward = forward
         self._hop = hop
         self._send = send
@@ -75,7 +82,7 @@ class NextHops:
         except OpenFlowError as error:
             log.debug("%s: %s", host, error)
             return
-        outside = dict(self._outsides()).get(host)
+        outside = self._outside(host)
         asked = self._asked.setdefault(host, {})
         if outside is None or (target not in asked and len(asked) >= _MOST_ASKED):
             return
@@ -91,7 +98,7 @@ class NextHops:
         except PacketError as error:
             log.debug("%s: %s", host, error)
             return
-        outside = dict(self._outsides()).get(host)
+        outside = self._outside(host)
         if outside is not None and said.address in {way.gateway for way in outside.ways}:
             self._heard[host, said.address] = asyncio.get_running_loop().time()
         field = NEXT_HOP6 if ":" in said.address else NEXT_HOP
@@ -105,7 +112,7 @@ class NextHops:
 
     def silent(self, host: str) -> str:
         """Why guests of the host cannot reach the outside, as far as that is known; empty when they can."""
-        outside, now = dict(self._outsides()).get(host), asyncio.get_running_loop().time()
+        outside, now = self._outside(host), asyncio.get_running_loop().time()
         for way in outside.ways if outside is not None else ():
             key = host, way.gateway
             quiet = now - self._heard.get(key, self._since.get(key, now))
@@ -115,7 +122,7 @@ class NextHops:
         return ""
 
     def _tick(self, now: float) -> None:
-        outsides: Mapping[str, ExternalView] = dict(self._outsides())
+        outsides = {host: outside for host in self._hosts() if (outside := self._outside(host)) is not None}
         for host in self._asked.keys() - outsides.keys():
             del self._asked[host]
         gateways = {(host, way.gateway) for host, outside in outsides.items() for way in outside.ways}

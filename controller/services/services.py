@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from controller.desired import Desired
@@ -50,7 +50,7 @@ class Services:
         self._dhcp = DhcpService(store, desired, self._number[DELIVER], send, self.excess)
         self._dns = DnsService(desired, self._number[DELIVER], send, excess=self.excess)
         self._adverts = RouterAdverts(desired, engine.fabric, self._number[DELIVER], send)
-        self.next_hops = NextHops(self._outsides, self._number[FORWARD], self._number[HOP], send)
+        self.next_hops = NextHops(lambda: desired.hosts, self._outside, self._number[FORWARD], self._number[HOP], send)
         ways = Ways(self._number[DELIVER], self._number[HOP], self._number[NAT_OUT])
         self._errors = IcmpErrors(engine.fabric.reader, ways, send)
         reader, number = engine.fabric.reader, self._number
@@ -116,9 +116,7 @@ class Services:
         else:
             self._dhcp.take(host, packet)
 
-    def _outsides(self) -> Iterator[tuple[str, ExternalView]]:
-        """Where the hosts meet the outside."""
-        reader = self._engine.fabric.reader()
-        for name, spec in self._desired.hosts.items():
-            if spec.external is not None and (view := reader.host(name)) is not None and view.external is not None:
-                yield name, view.external
+    def _outside(self, host: str) -> ExternalView | None:
+        """Where the host meets the outside."""
+        view = self._engine.fabric.reader().host(host)
+        return view.external if view is not None else None
