@@ -180,10 +180,10 @@ def _crowd(lab: Lab, count: int, rounds: int) -> dict[str, list[float]]:
         nics = [Nic("bench", addresses=(f"{net}.2.{n + 1}/16",)) for n in range(count)]
         crowd = lab.start_lights(host.name, [(f"crowd{n}", [nic]) for n, nic in enumerate(nics)], bridge)
         with _questions(crowd, bridge) as questions:
-            _all_answered(questions, bridge)
+            all_answered(questions, TARGET[bridge])
             for _ in range(rounds):
                 begun = _restarted(lab, host) if bridge == OURS else time.time()
-                seconds.append(_all_answered(questions, bridge) - begun)
+                seconds.append(all_answered(questions, TARGET[bridge]) - begun)
         lab.stop_lights(crowd)
     return taken
 
@@ -219,15 +219,15 @@ def _questions(crowd: Sequence[LightGuest], bridge: str) -> Iterator[dict[socket
         yield found
 
 
-def _all_answered(questions: Mapping[socket.socket, bytes], bridge: str) -> float:
-    """Every guest asks until it is answered; returns when the last one was, as Unix time."""
-    answered, waiting = _answer_from(TARGET[bridge]), set(questions)
+def all_answered(questions: Mapping[socket.socket, bytes], target: str, patience: float = _PATIENCE) -> float:
+    """Every guest asks at its wire until the target answers; returns when the last was answered, as Unix time."""
+    answered, waiting = _answer_from(target), set(questions)
     with selectors.DefaultSelector() as selector:
         for raw in waiting:
             while select.select([raw], [], [], 0)[0]:  # answers to what was asked before
                 raw.recv(2048)
             selector.register(raw, selectors.EVENT_READ)
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + patience
         while waiting and time.monotonic() < deadline:
             for raw in waiting:
                 raw.send(questions[raw])
@@ -239,5 +239,5 @@ def _all_answered(questions: Mapping[socket.socket, bytes], bridge: str) -> floa
                         waiting.discard(raw)
                         selector.unregister(raw)
         if waiting:
-            raise LabError(f"{len(waiting)} of {len(questions)} guests had no answer in {_PATIENCE:.0f} s")
+            raise LabError(f"{len(waiting)} of {len(questions)} guests had no answer in {patience:.0f} s")
         return time.time()
