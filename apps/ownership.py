@@ -3,9 +3,11 @@
 An address belongs to the vNIC that it is registered to, whether that runs or not, or that has learned it.
 
 The spoof guard compares a vNIC with what is known of it. Of one without registered addresses nothing is known; here it
-is kept from what is known of the others. To ask from the unspecified IPv6 address is a claim: an owner that is just
-checking the address itself would have to give it up (RFC 4862, 5.4.3). An ARP probe is none (RFC 5227); the switch
-answers it. What comes by an uplink or a tunnel was judged where it was sent, or is no vNIC of ours.
+is kept from what is known of the others. Where every vNIC of a segment is compared there are no such flows.
+
+To ask from the unspecified IPv6 address is a claim: an owner that is just checking the address itself would have to
+give it up (RFC 4862, 5.4.3). An ARP probe is none (RFC 5227); the switch answers it. What comes by an uplink or a
+tunnel was judged where it was sent, or is no vNIC of ours.
 
 Behind a learning vNIC there are others with MACs of their own: any but those of vNICs that are known or registered.
 """
@@ -45,7 +47,7 @@ class Ownership(App):
         network = fabric.network(registration.network)
         if network is not None and not network.alone:
             for segment in registration.segments:
-                yield from _owned(segment, registration.addresses, registration.mac)
+                yield from _owned(segment, registration.addresses, registration.mac, fabric)
         if network is not None and network.learning:
             yield from _known(registration.segments, registration.mac)
 
@@ -66,8 +68,8 @@ class Ownership(App):
             registered = fabric.registered(port)  # those are said whether it runs or not
             leased = tuple(a for a in port.addresses if a not in port.learned and a not in registered)
             for part in port.memberships:
-                yield from _owned(part.segment, leased, port.mac)
-                yield from _owned(part.segment, port.learned, port.mac, _LEARNED)
+                yield from _owned(part.segment, leased, port.mac, fabric)
+                yield from _owned(part.segment, port.learned, port.mac, fabric, _LEARNED)
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         if not port.memberships:
@@ -86,8 +88,9 @@ class Ownership(App):
         network = fabric.network(port.network)
         if network is not None and network.alone:
             for part in port.memberships:
-                yield from _owned(part.segment, tuple(a for a in port.addresses if a not in port.learned), port.mac)
-                yield from _owned(part.segment, port.learned, port.mac, _LEARNED)
+                others = tuple(a for a in port.addresses if a not in port.learned)
+                yield from _owned(part.segment, others, port.mac, fabric)
+                yield from _owned(part.segment, port.learned, port.mac, fabric, _LEARNED)
 
 
 def _gateways(segment: int, gateway: GatewayView) -> Iterator[Flow]:
@@ -127,12 +130,16 @@ def _own(port: PortView, addresses: tuple[str, ...]) -> Iterator[Flow]:
                 yield table.flow(Priority.HERE, allowed, goto(then), why=f"{address} is registered to it")
 
 
-def _owned(segment: int, addresses: tuple[str, ...], mac: str, priority: int = Priority.ANYWHERE) -> Iterator[Flow]:
-    """Nobody in the segment claims these but who has them."""
+def _owned(
+    segment: int, addresses: tuple[str, ...], mac: str, fabric: Reader, priority: int = Priority.ANYWHERE
+) -> Iterator[Flow]:
+    """Nobody in the segment claims these but who has them; only what somebody there could claim is said."""
+    unheld = fabric.unheld(segment)
     for address in _claimed(addresses, mac):
         why = f"{address} is {'learned by' if priority == _LEARNED else 'that of'} another vNIC, {mac}"
-        for table, _, terms in claims(address):
-            yield table.flow(priority, match(segment=segment, **terms), why=why)
+        for table, check, terms in claims(address):
+            if check in unheld:
+                yield table.flow(priority, match(segment=segment, **terms), why=why)
 
 
 def claims(address: str) -> tuple[tuple[Table, Check, _Terms], ...]:

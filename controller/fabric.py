@@ -15,7 +15,7 @@ from controller.forwards import as_targets, floating_view, forward_view, led_els
 from controller.model.fields import is_uuid
 from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
-from controller.model.guard import checks
+from controller.model.guard import CLAIMS, checks
 from controller.model.kinds import overlay_mtu
 from controller.model.port import PortStatus
 from controller.reader import ARRIVING, Key, Reader
@@ -37,7 +37,7 @@ _KEPT_OUT = frozenset({"pending", "quarantined", "down"})
 _UNASKED = frozenset({
     "ports of network", "ports of host", "registrations of network", "open ports of segment on host",
     "external of network on host", "forwards of network on host", "networks that send", "networks that take",
-    "ports as target",
+    "ports as target", "unheld ports of segment",
 })  # fmt: skip
 
 
@@ -350,6 +350,9 @@ class Fabric:
                 self._member(("hosts of segment", part.segment), view.host, here)
                 here = ("open ports of segment on host", part.segment, view.host) in self._groups
                 self._member(("open hosts of segment", part.segment), view.host, here)
+                for check in CLAIMS:
+                    somewhere = ("unheld ports of segment", part.segment, check) in self._groups
+                    self._member(("unheld in segment", part.segment), check, somewhere)
 
 
 def _barred_views(status: PortStatus | None) -> Iterator[BarredView]:
@@ -388,4 +391,5 @@ def _places(port: PortView | None) -> set[Key]:
         places.add(("ports of segment on host", part.segment, port.host))
         if port.open:
             places.add(("open ports of segment on host", part.segment, port.host))
+        places |= {("unheld ports of segment", part.segment, check) for check in port.unheld}
     return places

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+from controller.model.guard import Check
 from controller.views import (
     BarredView,
     FloatingView,
@@ -78,6 +79,10 @@ class Reader:
     def open_hosts_of_segment(self, segment: int) -> tuple[str, ...]:
         """Hosts that have a vNIC in the segment behind which there may be others."""
         return self._get(("open hosts of segment", segment)) or ()
+
+    def unheld(self, segment: int) -> tuple[Check, ...]:
+        """What some vNIC of the segment, anywhere, may claim of others: of ``CLAIMS``."""
+        return self._get(("unheld in segment", segment)) or ()
 
     def members(self, segment: int, host: str) -> list[PortView]:
         """The vNICs of a segment on a host, by OpenFlow port."""

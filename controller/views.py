@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface, ip_network
 
-from controller.model.guard import Check, kind_of
+from controller.model.guard import CLAIMS, Check, kind_of
 from controller.model.network import Isolation, Mode, PortGroup
 from controller.model.subnet import link_local
 
@@ -219,6 +219,11 @@ class PortView:
     def open(self) -> bool:
         """Whether others than the vNIC itself may be behind it: it is not held to its own MAC."""
         return "mac" not in self.checks
+
+    @property
+    def unheld(self) -> frozenset[Check]:
+        """Those of ``CLAIMS`` that are not checked: there it could claim what is another's."""
+        return CLAIMS - self.checks - ({"ipv6"} if "no_ipv6" in self.checks else set())
 
     @property
     def may_learn(self) -> bool:

@@ -31,6 +31,9 @@ Check = Literal[
     "router",  # allowed to send router advertisements and redirects
 ]
 
+CLAIMS: frozenset[Check] = frozenset({"arp_ip", "ipv4", "ipv6"})
+"""Those that keep a vNIC from saying that another's address is its own: of ARP, of IPv4, of IPv6 with ND."""
+
 FilterName = Literal[
     "no-mac-spoofing",
     "no-arp-mac-spoofing",

@@ -36,7 +36,48 @@ def test_an_owner_that_is_not_compared_may_use_what_is_its_own() -> None:
 
 def test_the_addresses_of_a_trunk_are_its_own_in_each_of_its_vlans() -> None:
     fleet = FleetRows().host("kvm1", "192.0.2.1").network("web", portgroups={"all": {"trunk": [10, 20]}})
-    check("ownership_trunk", "ownership", fleet.port("a", "kvm1", "web", "all", addresses=("10.0.0.1",)))
+    fleet.port("a", "kvm1", "web", "all", addresses=("10.0.0.1",)).port("b", "kvm1", "web", "all")
+    check("ownership_trunk", "ownership", fleet)
+
+
+def test_where_every_vnic_is_compared_no_flow_says_what_is_anothers() -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2").network("web")
+    fleet.port("a", "kvm1", "web", addresses=ADDRESSES).port("b", "kvm2", "web", addresses=("10.0.0.2", "fd00::2"))
+    assert flows_of("ownership", fleet) == "\n"
+
+
+@pytest.mark.parametrize(
+    ("filters", "claims"),
+    [
+        (["no-arp-spoofing", "no-ip-spoofing"], {"fd00::1"}),
+        (["no-arp-spoofing", "no-ipv6-spoofing"], {"nw_src=10.0.0.1"}),
+        (["no-ip-spoofing", "no-ipv6-spoofing"], {"arp_spa=10.0.0.1"}),
+        (["no-mac-spoofing"], {"fd00::1", "nw_src=10.0.0.1", "arp_spa=10.0.0.1"}),
+        (["clean-traffic"], set()),
+    ],
+)
+def test_what_a_filter_leaves_out_is_said_there(filters: list[str], claims: set[str]) -> None:
+    fleet = FleetRows().host("kvm1", "192.0.2.1").network("web", portgroups={"b": {"filters": filters}})
+    fleet.port("a", "kvm1", "web", addresses=ADDRESSES).port("b", "kvm1", "web", "b", addresses=("10.0.0.2", "fd00::2"))
+    said = flows_of("ownership", fleet)
+    assert {claim for claim in ("fd00::1", "nw_src=10.0.0.1", "arp_spa=10.0.0.1") if claim in said} == claims
+
+
+def test_who_is_not_compared_comes_with_what_it_may_not_claim_in_one_change_and_takes_it_along() -> None:
+    fleet, engine = FleetRows().host("kvm1", "192.0.2.1").network("web"), Engine(Pipeline(APPS))
+    engine.update(fleet.port("a", "kvm1", "web", addresses=ADDRESSES).rows())
+
+    def others() -> set[Any]:
+        blocks = [block for key, block in engine.blocks.items() if key.app == "ownership"]
+        return {entry.identity for block in blocks for entry in block.entries}
+
+    assert not others()
+    came = engine.update(fleet.port("b", "kvm1", "web").rows(), {("Port", "b")})["kvm1"]
+    said = others()
+    assert said and said <= came.adds.keys()
+    del fleet.ports["b"]
+    went = engine.update(fleet.rows(), {("Port", "b")})["kvm1"]
+    assert not others() and said <= went.removes
 
 
 def test_where_each_host_is_by_itself_so_are_its_addresses() -> None:

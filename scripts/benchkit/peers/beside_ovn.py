@@ -19,7 +19,7 @@ from .arrivals import monitors
 from .fleet import fleetswitch
 from .hosts import DummyHost, dummy_hosts
 from .ovn import ovn
-from .tenants import SIZE, Guest, guests
+from .tenants import SIZE, Guest, guests, newcomers
 
 _REST = 0.05  # seconds of CPU time of all processes in one of the clock, in which they count as at rest
 _PATIENCE = 120.0
@@ -90,7 +90,7 @@ def _taken(
     boots: int,
 ) -> Taken:  # fmt: skip
     say(f"{name}: {ports} ports on {hosts} hosts")
-    there, later = guests(hosts, ports), guests(hosts, boots, first=ports)
+    there, later = guests(hosts, ports), newcomers(hosts, ports, boots)
     with tempfile.TemporaryDirectory(prefix="fleetswitch-bench-") as name, dummy_hosts(Path(name), hosts) as machines:
         for number, host in enumerate(machines):
             host.plug([guest for guest in there if guest.host == number])

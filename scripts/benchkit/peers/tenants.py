@@ -9,19 +9,13 @@ SIZE = 20
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """One of a tenant, with one vNIC; numbered from 0 over the whole fleet."""
+    """One of a tenant, with one vNIC. ``number`` is its own in the whole fleet, ``nth`` in its tenant; ``host`` the
+    index of its host."""
 
     number: int
-    hosts: int
-
-    @property
-    def host(self) -> int:
-        """Index of its host."""
-        return self.number % self.hosts
-
-    @property
-    def tenant(self) -> int:
-        return self.number // SIZE
+    host: int
+    tenant: int
+    nth: int
 
     @property
     def network(self) -> str:
@@ -41,7 +35,7 @@ class Guest:
 
     @property
     def address(self) -> str:
-        return f"10.94.{self.tenant}.{self.number % SIZE + 10}"
+        return f"10.94.{self.tenant}.{self.nth + 10}"
 
     @property
     def uuid(self) -> str:
@@ -70,5 +64,12 @@ def gateway(tenant: int) -> str:
     return f"10.94.{tenant}.1"
 
 
-def guests(hosts: int, count: int, first: int = 0) -> list[Guest]:
-    return [Guest(number, hosts) for number in range(first, first + count)]
+def guests(hosts: int, count: int) -> list[Guest]:
+    """Those that are there from the beginning."""
+    return [Guest(number, number % hosts, number // SIZE, number % SIZE) for number in range(count)]
+
+
+def newcomers(hosts: int, count: int, more: int) -> list[Guest]:
+    """So many more than those: a 21st of the first tenants, and on."""
+    tenants = -(-count // SIZE)
+    return [Guest(count + n, n % hosts, n % tenants, SIZE + n // tenants) for n in range(more)]
