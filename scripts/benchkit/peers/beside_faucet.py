@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import statistics
 import time
@@ -15,7 +14,7 @@ from labkit.capture import open_raw
 from labkit.lab import Lab
 from labkit.light import LightGuest
 from labkit.nic import Nic
-from labkit.run import LabError, run, say
+from labkit.run import run, say
 from labkit.stream import Streaming
 
 from ..figures import Figure
@@ -75,8 +74,6 @@ class Peer:
     def move(self, here: bool) -> None:
         *others, last = self.ofports
         self.faucet.configure([*((ofport, "bench") for ofport in others), (last, "bench" if here else "other")])
-        with contextlib.suppress(LabError):  # before its first start
-            self.faucet.reload()
 
 
 @dataclass
@@ -149,7 +146,7 @@ def _taken(lab: Lab, bridge: str, guests: Sequence[LightGuest], control: Control
         answered()
         for _ in range(rounds):
             control.stop()
-            run(["ovs-ofctl", "-O", "OpenFlow15", "del-flows", f"unix:{host.rundir}/{bridge}.mgmt"])
+            run(["ovs-ofctl", "-O", "OpenFlow13,OpenFlow15", "del-flows", f"unix:{host.rundir}/{bridge}.mgmt"])
             begun = time.time()
             control.start()
             taken.starts.append(answered() - begun)

@@ -63,12 +63,15 @@ class Taken:
 
 def measure(hosts: int, ports: int, boots: int) -> list[Figure]:
     """Raises LabError when either cannot be measured, or does not switch what it should."""
-    ours = _taken("fleetswitch", fleetswitch, hosts, ports, boots)
-    theirs = _taken("OVN", ovn, hosts, ports, boots)
-    return list(_figures({"hosts": hosts, "ports": ports}, ours, theirs))
+    ours = taken("fleetswitch", fleetswitch, hosts, ports, boots)
+    theirs = taken("OVN", ovn, hosts, ports, boots)
+    return list(figures(hosts, ports, ours, theirs))
 
 
-def _figures(size: dict[str, int], ours: Taken, theirs: Taken) -> Iterator[Figure]:
+def figures(hosts: int, ports: int, ours: Taken, theirs: Taken) -> Iterator[Figure]:
+    """Both beside each other, with the goals."""
+    size = {"hosts": hosts, "ports": ports}
+
     def figure(what: str, of: Callable[[Taken], float], unit: str = "s", goal: float | None = None) -> Figure:
         bound = None if goal is None else Goal(goal, of="ratio")
         return Figure("peers", what, of(ours), unit, size, of(theirs), "OVN", bound)
@@ -85,10 +88,11 @@ def _figures(size: dict[str, int], ours: Taken, theirs: Taken) -> Iterator[Figur
     yield figure("a guest boots: CPU of all processes", lambda t: t.boot_cpu)
 
 
-def _taken(
+def taken(
     name: str, control: Callable[[Path, Sequence[DummyHost]], AbstractContextManager[Control]], hosts: int, ports: int,
     boots: int,
 ) -> Taken:  # fmt: skip
+    """Measure one. Raises LabError when it cannot be, or does not switch what it should."""
     say(f"{name}: {ports} ports on {hosts} hosts")
     there, later = guests(hosts, ports), newcomers(hosts, ports, boots)
     with tempfile.TemporaryDirectory(prefix="fleetswitch-bench-") as name, dummy_hosts(Path(name), hosts) as machines:

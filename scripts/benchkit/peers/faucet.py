@@ -39,6 +39,7 @@ class Faucet:
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._address = address
+        self._path = f"{programs}:{os.environ['PATH']}"  # it runs osken-manager by its name
         self._process: subprocess.Popen[bytes] | None = None
         self._argv = [str(programs / "faucet"), f"--ryu-ofp-listen-host={address}", f"--ryu-ofp-tcp-listen-port={PORT}"]
         target = f"tcp:{address}:{PORT}"
@@ -47,24 +48,26 @@ class Faucet:
         self._dpid = host.vsctl("get", "Bridge", BRIDGE, "datapath_id").strip().strip('"')
 
     def configure(self, vlans: Sequence[tuple[int, str]]) -> None:
-        """Write its configuration; ``reload`` makes it read that."""
+        """Write its configuration, and have it read that if it runs already."""
         names = {"bench": 100, "other": 200}
         lines = ["vlans:", *(f"  {name}: {{vid: {vid}}}" for name, vid in names.items()), "dps:", "  bench:",
                  f"    dp_id: 0x{self._dpid}", "    hardware: Open vSwitch", "    interfaces:"]  # fmt: skip
         lines += [f"      {ofport}: {{native_vlan: {vlan}}}" for ofport, vlan in vlans]
         (self._folder / "faucet.yaml").write_text("\n".join(lines) + "\n")
+        if self._process is not None:
+            if self._process.poll() is not None:
+                raise LabError(f"faucet ended: {(self._folder / 'stderr.log').read_text()[-1000:]}")
+            self._process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
         """Returns at once: when it works is what is measured."""
         here = self._folder
-        env = {**os.environ, "FAUCET_CONFIG": f"{here}/faucet.yaml", "FAUCET_LOG": f"{here}/faucet.log",
-               "FAUCET_EXCEPTION_LOG": f"{here}/exception.log", "FAUCET_PROMETHEUS_ADDR": self._address}  # fmt: skip
+        own = {"CONFIG": f"{here}/faucet.yaml", "LOG": f"{here}/faucet.log", "EXCEPTION_LOG": f"{here}/exception.log",
+               "PROMETHEUS_ADDR": self._address}  # fmt: skip
+        env = {**os.environ, "PATH": self._path, **{f"FAUCET_{key}": value for key, value in own.items()}}
         with (here / "stderr.log").open("a") as log:
             self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,
                                              process_group=0)  # fmt: skip
-
-    def reload(self) -> None:
-        self._running().send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -75,8 +78,3 @@ class Faucet:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            raise LabError(f"faucet does not run: {(self._folder / 'stderr.log').read_text()[-1000:]}")
-        return self._process
