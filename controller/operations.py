@@ -50,6 +50,8 @@ from topology.graph.topology import Topology
 from topology.guests import strays
 from topology.hook_reports import hook_status
 
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # six times as fast where PyYAML was built with it
+
 
 class FleetOperations(Whereabouts):
     """Implements ``controller.api.operations.Operations`` on the coordinator's loop; what only reads is inherited."""
@@ -426,7 +428,8 @@ def _numbers(documents: Sequence[Document]) -> Iterator[NumberRequest]:
 
 
 def _yaml(kind: str, name: str, spec: Mapping[str, Any]) -> builtins.list[str]:
-    return yaml.safe_dump({"kind": kind, "name": name, **spec}, sort_keys=False).splitlines()
+    text: str = yaml.dump({"kind": kind, "name": name, **spec}, Dumper=_DUMPER, sort_keys=False)
+    return text.splitlines()
 
 
 def _some(names: Sequence[str]) -> str:
