@@ -219,7 +219,9 @@ def _questions(crowd: Sequence[LightGuest], bridge: str) -> Iterator[dict[socket
         yield found
 
 
-def all_answered(questions: Mapping[socket.socket, bytes], target: str, patience: float = _PATIENCE) -> float:
+def all_answered(
+    questions: Mapping[socket.socket, bytes], target: str, patience: float = _PATIENCE, every: float = 5 * _EVERY
+) -> float:
     """Every guest asks at its wire until the target answers; returns when the last was answered, as Unix time."""
     answered, waiting = _answer_from(target), set(questions)
     with selectors.DefaultSelector() as selector:
@@ -231,7 +233,7 @@ def all_answered(questions: Mapping[socket.socket, bytes], target: str, patience
         while waiting and time.monotonic() < deadline:
             for raw in waiting:
                 raw.send(questions[raw])
-            until = time.monotonic() + 5 * _EVERY
+            until = time.monotonic() + every
             while waiting and (left := until - time.monotonic()) > 0:
                 for key, _ in selector.select(left):
                     raw = key.fileobj  # type: ignore[assignment]

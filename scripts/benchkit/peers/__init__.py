@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from labkit.run import LabError, say
+
 from ..figures import Figure
 from . import beside_faucet, beside_ovn
+from .faucet import installed
 
 ABOUT = "beside OVN: cold start, memory, flows, a guest that boots; beside Faucet: start, reload, restart"
 _FLEETS, _SWITCHES = "8x200", "20,200"
@@ -25,8 +28,14 @@ def measure(args: argparse.Namespace) -> list[Figure]:
     figures: list[Figure] = []
     for hosts, ports in args.fleets:
         figures += beside_ovn.measure(hosts, ports, args.boots)
+    if args.switches:
+        try:
+            programs = installed()
+        except LabError as error:
+            say(f"Faucet cannot be installed, its figures are left out: {error}")
+            return figures
     for ports in args.switches:
-        figures += beside_faucet.measure(args.name, ports, args.rounds)
+        figures += beside_faucet.measure(programs, args.name, ports, args.rounds)
     return figures
 
 
