@@ -16,7 +16,7 @@ _FLEETS, _SWITCHES = "8x200", "20,200"
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fleets", type=_fleets, default=_FLEETS, metavar="HOSTSxPORTS,...",
-                        help=f"fleets beside OVN (default {_FLEETS}; 16x800 takes two minutes more)")  # fmt: skip
+                        help=f"fleets beside OVN (default {_FLEETS}; 16x800 takes a minute more)")  # fmt: skip
     parser.add_argument("--switches", type=_numbers, default=_SWITCHES, metavar="PORTS,...",
                         help=f"ports of the switch beside Faucet (default {_SWITCHES})")  # fmt: skip
     parser.add_argument("--boots", type=int, default=10, metavar="N", help="guests that boot one by one (default 10)")
