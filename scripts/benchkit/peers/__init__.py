@@ -11,7 +11,7 @@ from . import beside_faucet, beside_ovn
 from .faucet import installed
 
 ABOUT = "beside OVN: cold start, memory, flows, a guest that boots; beside Faucet: start, reload, restart"
-_FLEETS, _SWITCHES = "8x200", "20,200"
+_FLEETS, _SWITCHES = "8x200", "20"
 
 
 def options(parser: argparse.ArgumentParser) -> None:
