@@ -18,6 +18,7 @@ from apps.nat import Nat
 from apps.neighbours import Neighbours
 from apps.overlay import Overlay
 from apps.ownership import Ownership
+from apps.pools import Pools
 from apps.quarantine import Quarantine
 from apps.ra import Ra
 from apps.reserved import Reserved
@@ -28,6 +29,6 @@ from controller.pipeline.app import App
 # Tables of one stage stand in this order.
 APPS: tuple[App, ...] = (
     Classify(), Quarantine(), SpoofGuard(), Ownership(), Isolation(), Gateway(), Dhcp(), Dns(), Ra(), Neighbours(),
-    Mtu(), Routing(), Forwards(), Nat(), External(), Floating(), L2(), Overlay(),
+    Mtu(), Routing(), Forwards(), Nat(), External(), Floating(), Pools(), L2(), Overlay(),
     Migration(), Reserved(), Lldp(),
 )  # fmt: skip

@@ -14,6 +14,7 @@ the place that a migrating guest is copied to takes them from a tunnel as they a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Literal
 
 from apps.external import answers_arp, answers_nd, not_a_guests
@@ -29,6 +30,7 @@ from controller.pipeline.fields import ISOLATED, SEGMENT, SOURCE, TOO_BIG, Sourc
 from controller.pipeline.ip import packets
 from controller.pipeline.ports import FLOATING_ERRORS
 from controller.pipeline.tables import ERROR_IN, ERROR_OUT, GATEWAY, HOP, OVERSIZED, Action, Flow, Priority, Stage
+from controller.pipeline.zones import FRAGMENTS_IN, FRAGMENTS_OUT
 from controller.reader import Reader
 from controller.views import ExternalView, FloatingView, NetworkView, PortView, Way
 
@@ -39,7 +41,7 @@ _ERRORS = {4: (1, "icmpv4_type", (3, 11, 12)), 6: (58, "icmpv6_type", (1, 2, 3, 
 # Open vSwitch 3.1's userspace datapath adjusts the UDP checksum of later fragments of IPv4, too, which have none. A
 # packet between two guests of a host is translated twice: what the tracker found in a zone it does not look for again
 # there. Those of IPv6 are translated as they are: it lets none through that is smaller than 1280 bytes.
-_FRAGMENTS: dict[str, int] = {"src": ZONE + 2, "dst": ZONE + 3}
+_FRAGMENTS: dict[str, int] = {"src": FRAGMENTS_OUT, "dst": FRAGMENTS_IN}
 _FRAGMENT: dict[str, Value] = {"ip_frag": (1, 1)}
 _QUOTED = "an ICMP error: the controller translates also what it quotes"
 
@@ -71,7 +73,8 @@ class Floating(App):
                 yield from _sizes(floating, host.external, network.gateway.mtu)
                 yield from _from_here(floating, inward)
                 yield from _out(floating, port)
-                yield from _to_own_host(floating, port, way, network.gateway.mac)
+                pools = fabric.nat_addresses(host.name).values() if way.version == 4 else ()
+                yield from _to_own_host(floating, port, (way.address, *pools), network.gateway.mac)
                 yield from _errors(floating, port)
 
 
@@ -179,13 +182,13 @@ def _out(floating: FloatingView, port: PortView) -> Iterator[Flow]:
         )  # fmt: skip
 
 
-def _to_own_host(floating: FloatingView, port: PortView, way: Way, gateway: str) -> Iterator[Flow]:
-    """Whoever spoke to it as the host's external address is a guest of the host, or it speaks to a forward."""
+def _to_own_host(floating: FloatingView, port: PortView, addresses: tuple[str, ...], gateway: str) -> Iterator[Flow]:
+    """Whoever spoke to it as an address of the host's is a guest of the host, or it speaks to a forward."""
     sent: dict[str, Value] = {"in_port": port.ofport, **packets("src", floating.inside)}
-    for part in port.memberships:
+    for part, address in product(port.memberships, addresses):
         yield GATEWAY.flow(
-            Priority.HERE + 1, match(segment=part.segment, eth_dst=gateway, **{**sent, **packets("dst", way.address)}),
-            Track(HAIRPIN, ZONE, Nat()), why="for its own host's external address: perhaps a guest of it is meant",
+            Priority.HERE + 1, match(segment=part.segment, eth_dst=gateway, **{**sent, **packets("dst", address)}),
+            Track(HAIRPIN, ZONE, Nat()), why="for its own host's address outside: perhaps a guest of it is meant",
         )  # fmt: skip
     for error in _icmp_errors(floating):
         unknown = match(**sent, **error, ct_state=_UNKNOWN)

@@ -13,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, NAT_IN_STATE, ZONE, CtState, tracked
+from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, NAT_IN_STATE, ZONE, CtState, begins, tracked
 from apps.overlay import TUNNEL
 from apps.routing import INWARD, ROUTE, outward, to_itself, to_router
 from controller.openflow.conntrack import Nat
 from controller.openflow.match import Value
+from controller.pipeline import zones
 from controller.pipeline.actions import Track, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import NATTED, PEER, SOURCE, Source
-from controller.pipeline.ip import ETHERTYPES, ethertype, packets
+from controller.pipeline.ip import ETHERTYPES, PROTOCOLS, ethertype, packets
+from controller.pipeline.ports import FORWARDED, connections_meter
 from controller.pipeline.tables import DROP, GATEWAY, NAT_OUT, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import ExternalView, ForwardView, HostView, NetworkView, PortView, Way
@@ -31,18 +33,17 @@ FORWARD_BACK = Table(
 )
 
 HAIRPIN = Table("hairpin", Stage.TRANSLATE_IN, DROP, "what guests send to their own host's external address")
+HAIRPIN_NEW = Table("hairpin_new", Stage.TRANSLATE_IN, DROP, "gives a guest that begins its host's address")
 HAIRPIN_STATE = Table("hairpin_state", Stage.TRANSLATE_IN, DROP, "on to the forward, or back to the guest that began")
 
-HAIRPIN_ZONE = ZONE + 1
-_PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 _ALL_PORTS = 0xFFFF
 _NO_FIRST = 0, 0x02  # TCP flags (RFC 9293, 3.1): without SYN
 _BY_MARK = move("ct_mark", PEER, PEER.width), goto(TUNNEL)
-_TO_ITS_GUEST = (Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat()),)
+_TO_ITS_GUEST = (Track(HAIRPIN_STATE, zones.HAIRPIN, Nat()),)
 
 
 class Forwards(App):
-    tables = (NAT_IN, FROM_OUTSIDE, FORWARD_BACK, HAIRPIN, HAIRPIN_STATE, NAT_IN_STATE)
+    tables = (NAT_IN, FROM_OUTSIDE, FORWARD_BACK, HAIRPIN, HAIRPIN_NEW, HAIRPIN_STATE, NAT_IN_STATE)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         if not fabric.forwards_ports():
@@ -52,6 +53,10 @@ class Forwards(App):
             for kind in ETHERTYPES:
                 yield from _turned(state, kind)
             yield _turned_back(state)
+            yield HAIRPIN_NEW.flow(
+                Priority.HERE + state, match(ct_state=tracked(state)), goto(HAIRPIN_STATE),
+                why="belongs to a connection that is known",
+            )  # fmt: skip
         yield FORWARD_BACK.flow(
             Priority.FALLBACK, match(source=Source.VNIC), goto(Stage.ROUTE), why="the guest's own connection"
         )
@@ -65,14 +70,12 @@ class Forwards(App):
         for outside, inside in _translations(forward):
             address = f"[{forward.address}]" if forward.version == 6 else forward.address
             target = f"{address}:{inside}" if inside else forward.address
-            new: dict[str, Value] = {"ct_state": tracked(CtState.NEW), "eth_type": ethertype(forward.version)}
-            yield NAT_IN_STATE.flow(
-                Priority.ANYWHERE,
-                match(**new, **_port(forward.protocol, "dst", outside)),
-                load(SOURCE, Source.OUTSIDE),
-                Track(Stage.ROUTE, ZONE, Nat("dst", forward.address, port_min=inside), commit=True),
-                why=f"a connection from outside, for {target}",
-            )
+            called: dict[str, Value] = {
+                "eth_type": ethertype(forward.version), **_port(forward.protocol, "dst", outside),
+            }  # fmt: skip
+            track = Track(Stage.ROUTE, ZONE, Nat("dst", forward.address, port_min=inside))
+            why = f"a connection from outside, for {target}"
+            yield from begins(NAT_IN_STATE, called, FORWARDED, track, why, load(SOURCE, Source.OUTSIDE))
 
     def network(self, network: NetworkView, fabric: Reader) -> Iterator[Flow]:
         if network.gateway is None or not network.overlay or not fabric.forwards_ports(network.name):
@@ -87,7 +90,11 @@ class Forwards(App):
 
     def local(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network, forwards = fabric.network(port.network), fabric.forwards_to(port)
-        if network is None or network.gateway is None or not forwards:
+        if network is None or network.gateway is None:
+            return
+        if network.gateway.nat and fabric.forwards_ports():
+            yield from _to_own_host(port, fabric.host(port.host), network.gateway.versions)
+        if not forwards:
             return
         versions = sorted({each.version for each in forwards})
         for part in port.memberships:
@@ -150,8 +157,7 @@ def _answers(outside: ExternalView, way: Way) -> Iterator[Flow]:
         )  # fmt: skip
     yield HAIRPIN.flow(
         Priority.FALLBACK, match(source=Source.VNIC, eth_type=ethertype(way.version)),
-        Track(HAIRPIN_STATE, HAIRPIN_ZONE, Nat("src", way.address), commit=True),
-        why=f"a guest begins: to a forward it speaks as {way.address}",
+        Track(HAIRPIN_NEW, zones.HAIRPIN, Nat()), why="for a forward: which connection is it?",
     )  # fmt: skip
     near = match(source=Source.TUNNEL, **packets("dst", ip_network(way.subnet)))
     yield ROUTE.flow(
@@ -162,6 +168,16 @@ def _answers(outside: ExternalView, way: Way) -> Iterator[Flow]:
         Priority.FALLBACK, match(**answers), *outward(outside, to_router(way)), goto(NAT_OUT),
         why=f"an answer to anywhere else, by {way.gateway}",
     )  # fmt: skip
+
+
+def _to_own_host(port: PortView, host: HostView | None, versions: tuple[int, ...]) -> Iterator[Flow]:
+    if host is None or host.external is None or not port.memberships:
+        return
+    for way in (each for each in host.external.ways if each.version in versions):
+        sent: dict[str, Value] = {"in_port": port.ofport, "eth_type": ethertype(way.version)}
+        as_host = Track(HAIRPIN_STATE, zones.HAIRPIN, Nat("src", way.address))
+        why = f"a guest begins: to a forward it speaks as {way.address}"
+        yield from begins(HAIRPIN_NEW, sent, connections_meter(port.ofport), as_host, why)
 
 
 def _back(state: CtState) -> Iterator[Flow]:
@@ -230,4 +246,4 @@ def _blocks(low: int, high: int) -> Iterator[tuple[int, int]]:
 
 def _port(protocol: str, end: str, ports: tuple[int, int]) -> dict[str, Value]:
     value: Value = ports[0] if ports[1] == _ALL_PORTS else ports
-    return {"ip_proto": _PROTOCOLS[protocol], f"{protocol}_{end}": value}
+    return {"ip_proto": PROTOCOLS[protocol], f"{protocol}_{end}": value}

@@ -15,7 +15,7 @@ Behind a learning vNIC there are others with MACs of their own: any but those of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address
 
 from apps.spoof_guard import SPOOF_GUARD, with_link_local
 from controller.model.guard import Check
@@ -143,11 +143,14 @@ def _owned(
 
 
 def claims(address: str) -> tuple[tuple[Table, Check, _Terms], ...]:
-    """The ways to say that one has the address, and the check of the spoof guard that compares each."""
+    """The ways to say that one has the address, or one of an IPv4 subnet, and the check of the spoof guard that
+    compares each."""
     if "." in address:
+        subnet = IPv4Network(address)
+        own: Value = address if subnet.prefixlen == 32 else (str(subnet.network_address), str(subnet.netmask))
         return (
-            (NEIGHBOUR_OWNER, "arp_ip", {"eth_type": _ARP, "arp_spa": address}),
-            (ADDRESS_OWNER, "ipv4", {"eth_type": _IPV4, "ipv4_src": address}),
+            (NEIGHBOUR_OWNER, "arp_ip", {"eth_type": _ARP, "arp_spa": own}),
+            (ADDRESS_OWNER, "ipv4", {"eth_type": _IPV4, "ipv4_src": own}),
         )
     told: _Terms = {"eth_type": _IPV6, "ip_proto": _ICMPV6, "ipv6_nd_target": address}
     return (

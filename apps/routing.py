@@ -23,23 +23,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
-from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, ZONE, tracked
+from apps.nat import FROM_OUTSIDE, KNOWN, NAT_IN, ZONE, begins, tracked
 from controller.openflow.actions import Controller
 from controller.openflow.match import Value
 from controller.pipeline.actions import Track, dec_ttl, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.fields import ISOLATED, NEXT_HOP, NEXT_HOP6, SEGMENT, SOURCE, Source
 from controller.pipeline.ip import ETHERTYPES, LINK_LOCAL, MULTICAST6, ethertype, packets
+from controller.pipeline.ports import connections_meter
 from controller.pipeline.tables import DROP, HOP, ICMP_ERROR, NAT_OUT, Action, Flow, Priority, Stage, Table
 from controller.reader import Reader
 from controller.views import ExternalView, GatewayView, HostView, NetworkView, PortView, Way
 
 ROUTE = Table("route", Stage.ROUTE, DROP, "for a gateway, or from outside: which way on")
+NOTED = Table("noted", Stage.ROUTE, Stage.FORWARD, "from a guest of mode nat into another network: is it known there?")
 INWARD = Table("inward", Stage.ROUTE, DROP, "from another network into one of mode nat: lets in what answers a guest")
 
 
 class Routing(App):
-    tables = (ROUTE, INWARD, ICMP_ERROR)
+    tables = (ROUTE, NOTED, INWARD, ICMP_ERROR)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         for kind in ETHERTYPES:
@@ -80,6 +82,11 @@ class Routing(App):
         if network is None or network.gateway is None or port.arriving:
             return
         yield from _reached(port, network, here=True)
+        for kind in map(ethertype, network.gateway.versions if network.gateway.nat and port.memberships else ()):
+            sent: dict[str, Value] = {"in_port": port.ofport, "eth_type": kind}
+            note = Track(Stage.FORWARD, ZONE, None)
+            why = "a guest begins: its answers are to be let in"
+            yield from begins(NOTED, sent, connections_meter(port.ofport), note, why)
         tells = network.gateway.sends and port.memberships
         for kind in map(ethertype, network.gateway.versions if tells else ()):
             yield ICMP_ERROR.flow(
@@ -179,7 +186,7 @@ def _taken(priority: int, to: dict[str, Value], way: tuple[Action, ...], why: st
     """Whoever may send reaches it; of a nat guest's packet the tracker takes note."""
     yield ROUTE.flow(priority, match(natted=0, **to), *way, goto(Stage.FORWARD), why=why)
     yield ROUTE.flow(
-        priority, match(natted=1, **to), *way, Track(Stage.FORWARD, ZONE, None, commit=True),
+        priority, match(natted=1, **to), *way, Track(NOTED, ZONE, None),
         why=f"{why}, whose answers are to be let in here",
     )  # fmt: skip
 

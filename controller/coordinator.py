@@ -28,6 +28,7 @@ from controller.history import History
 from controller.lateness import Lateness
 from controller.lldp import Lldp
 from controller.model.host import HostSpec
+from controller.nat_addresses import NatAddresses
 from controller.nested import Nested
 from controller.observer import Observer
 from controller.openflow.decode import PacketIn
@@ -35,6 +36,7 @@ from controller.ovsdb.host import Connect
 from controller.pipeline.pipeline import Pipeline
 from controller.pipeline.tables import ARRIVED, CLASSIFY, LEARNED
 from controller.recorder import Recorder
+from controller.services.handovers import Handovers
 from controller.services.services import Services
 from controller.store.rows import Change
 from controller.store.store import Store
@@ -73,9 +75,12 @@ class Coordinator:
         )
         self.agents = self.driver.agents
         self.services = Services(store, self.desired, self.engine, self.driver.send)
+        self.changing = asyncio.Lock()  # held from the check of a change to its commit
+        self.nat_addresses = NatAddresses(store, self.desired, self.engine.fabric, self.changing, self._allotted)
         self.observer = Observer(
-            store, self.desired, self.guests, self.agents, lambda: self.services.leased, self._tasks, self._notify
-        )
+            store, self.desired, self.guests, self.agents, lambda: self.services.leased, self._tasks,
+            self.nat_addresses.allot, self._notify,
+        )  # fmt: skip
         self._chronicle = Chronicle(store, self.history)
         self.admission = Admission(self.desired, self.agents, controllers, self.recorder.turned_away)
         self.lldp = Lldp(self.desired, self.agents)
@@ -83,7 +88,9 @@ class Coordinator:
             self.desired, self.engine.fabric, self.guests, lambda host: self.observer.judge({host}), time.monotonic
         )
         self.bgp = Speaker(self.desired, self.engine.fabric, self.history, self._notify)
-        self.changing = asyncio.Lock()  # held from the check of a change to its commit
+        self.handovers = Handovers(
+            self.engine.fabric, lambda: self.sequence, self.driver.confirmed_by, self.driver.send
+        )
         self._connect = connect
         self._epoch = epoch
         self._owner = ""
@@ -118,6 +125,7 @@ class Coordinator:
         self._tasks.spawn(self.lldp.run(self._owner), "lldp")
         self._tasks.spawn(self.lateness.run(), "lateness")
         self._tasks.spawn(self.bgp.run(), "bgp")
+        self._tasks.spawn(self.handovers.run(), "handovers")
         for name, work in self.services.work().items():
             self._tasks.spawn(work, name)
 
@@ -176,6 +184,11 @@ class Coordinator:
     def _recompute(self, changed: set[tuple[str, str]] | None) -> None:
         self.driver.recompute(changed)
         self.bgp.look()
+        self.handovers.look()
+
+    def _allotted(self, names: set[tuple[str, str]]) -> None:
+        self._recompute(names)
+        self.services.allotted()
 
     def _new_agent(self, name: str, spec: HostSpec) -> HostAgent:
         return HostAgent(name, spec, self._new_switch(name), self._owner, self._connect, self._watchers)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _REGISTERED, _LEARNED = 0, 1  # what the operator says goes before what was seen
 HOSTS, PHYSICAL_NETWORKS, SEGMENTS = "host", "physical_network", "segment"
+NAT_ADDRESSES = "nat_address"
 LEASES = "DhcpLease"  # a kind of rows that nobody writes but the DHCP server
 
 
@@ -75,8 +76,10 @@ class Desired:
     def rows(self) -> Rows:
         """What the fabric is made of. Host numbers and the like stay as they are for the fleet's life."""
         uplinks = {name: uplink_port(number) for name, number in self.numbers(PHYSICAL_NETWORKS).items()}
-        return Rows(self.hosts, self.networks, self.statuses, self.numbers(HOSTS), self.numbers(SEGMENTS), uplinks,
-                    self.registered, self.strays, self.forwards, self.floating)  # fmt: skip
+        return Rows(
+            self.hosts, self.networks, self.statuses, self.numbers(HOSTS), self.numbers(SEGMENTS), uplinks,
+            self.registered, self.strays, self.forwards, self.floating, self.numbers(NAT_ADDRESSES),
+        )  # fmt: skip
 
     def numbers(self, pool: str) -> Mapping[str, int]:
         return self._store.numbers(pool)

@@ -320,6 +320,10 @@ def _outside(coordinator: Coordinator, name: str, carried: Set[str]) -> Iterator
         yield Finding("warning", "outside", f"Host {name}", "has no external address: its guests in "
                       f"{_some(routed)} do not reach the outside", "add external to it: uplink, address, gateway",
                       name)  # fmt: skip
+    for each in coordinator.nat_addresses.lacking:
+        if each.host == name:
+            yield Finding("error", "outside", f"Network {each.network}", f"{each.reason}, whose guests of it do not "
+                          "reach the outside", each.remedy, name)  # fmt: skip
     if silent := coordinator.services.next_hops.silent(name):
         yield Finding("warning", "outside", f"Host {name}", silent,
                       "see that it is on, and on the VLAN that external names", name)  # fmt: skip

@@ -154,6 +154,11 @@ class Driver:
         agent = self.agents.get(host)
         return agent is not None and agent.switch.send(message)
 
+    def confirmed_by(self, host: str) -> int:
+        """The sequence that the host's switch has confirmed; -1 for none."""
+        agent = self.agents.get(host)
+        return agent.switch.state.confirmed if agent is not None else -1
+
     def confirmed(self) -> int:
         """The sequence that every host has confirmed in OpenFlow and OVSDB."""
         if self.undriven:

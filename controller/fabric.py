@@ -19,7 +19,7 @@ from controller.model.guard import CLAIMS, checks
 from controller.model.kinds import overlay_mtu
 from controller.model.port import PortStatus
 from controller.reader import ARRIVING, Key, Reader
-from controller.rows import Rows, host_view, network_of_wire, network_view, sorted_addresses
+from controller.rows import Rows, host_view, nat_allotments, network_of_wire, network_view, sorted_addresses
 from controller.views import (
     BarredView,
     FloatingView,
@@ -31,6 +31,7 @@ from controller.views import (
     memberships,
 )
 
+NAT_ADDRESS = "nat address"  # a kind of what changes, beside the store's: addresses of pools were allotted
 _KEPT_OUT = frozenset({"pending", "quarantined", "down"})
 
 # Indexes that only the fabric itself uses; nobody reads them, so they are no answers.
@@ -50,6 +51,7 @@ class Fabric:
         self._regrouped: set[Key] = set()
         self._unsettled: list[PortView] = []  # vNICs as they were, and are, that changed since targets were looked at
         self._overlay_mtu: int | None = None
+        self._allotted: set[tuple[str, str]] = set()  # networks and hosts with an address of a pool
         self._moved: set[str] = set()  # hosts that may have begun or ceased to be on the way between networks
 
     def reader(self) -> Reader:
@@ -93,6 +95,8 @@ class Fabric:
         if hosts:
             self._outsides(rows, touched)
             networks |= self._resized(rows)
+        if hosts or networks or any(kind == NAT_ADDRESS for kind, _ in pending):
+            self._allot(rows, touched)
         for name in networks:
             self._set(("network", name), network_view(name, rows, self._overlay_mtu), touched)
             self._member(("names", "network"), name, ("network", name) in self._answers)
@@ -202,6 +206,14 @@ class Fabric:
         known = {str(key[1]) for key in self._answers if key[0] == "network" and str(key[1]).startswith("@")}
         for name in known | wanted.keys():
             self._set(("network", name), wanted.get(name), touched)
+
+    def _allot(self, rows: Rows, touched: set[Key]) -> None:
+        """Which address of a network's pool is a host's."""
+        wanted = nat_allotments(rows.nat_addresses, rows.networks, rows.hosts)
+        known, self._allotted = self._allotted, set(wanted)
+        for network, host in known | self._allotted:
+            self._set((NAT_ADDRESS, network, host), wanted.get((network, host)), touched)
+            self._member(("nat networks of host", host), network, (network, host) in wanted)
 
     def _resized(self, rows: Rows) -> set[str]:
         """Networks whose MTU may be another now: tunnels carry more or less than before."""

@@ -1,4 +1,5 @@
-"""One switch's meters: what each vNIC may ask of the controller, added before the flows that need them.
+"""One switch's meters: what each vNIC may ask of the controller, and how many connections it may begin; added before
+the flows that need them.
 
 A meter is named by the OpenFlow port of its vNIC, or by a number of pipeline/ports.py that no port has. Meters are no
 part of a bundle: Open vSwitch would commit the rest of one without the meter that it refused.
@@ -19,9 +20,22 @@ from controller.openflow.messages import (
     meter_mod,
     multipart_request,
 )
+from controller.pipeline.ports import FORWARDED
 
 RATE, BURST = 20, 40  # packets a second, and at once, that a vNIC may ask
+# Connections a second, and at once, that a vNIC may begin; and all machines outside together by port forwards. With
+# Open vSwitch's own timeouts one that nobody answers is forgotten after 60 s (ovs-vswitchd.conf.db(5),
+# CT_Timeout_Policy): so many of a vNIC are 32,000, of those that the tracker has room for 1,048,576.
+CONNECTIONS, CONNECTIONS_BURST = 500, 2000
+FORWARDED_RATE, FORWARDED_BURST = 2000, 4000
 _SECONDS = 10.0
+
+
+def size(number: int) -> tuple[int, int]:
+    """Packets a second, and at once, that the meter of this number lets through."""
+    if number == FORWARDED:
+        return FORWARDED_RATE, FORWARDED_BURST
+    return (CONNECTIONS, CONNECTIONS_BURST) if number > FORWARDED else (RATE, BURST)
 
 
 class Meters:
@@ -43,7 +57,8 @@ class Meters:
             self._has = {meter.meter_id for meter in decode_meters(await connection.multipart(every, _SECONDS))}
         missing = set(wanted) - self._has
         for number in sorted(missing):
-            connection.send(meter_mod(MeterCommand.ADD, number, rate=RATE, burst=BURST, pktps=True))
+            rate, burst = size(number)
+            connection.send(meter_mod(MeterCommand.ADD, number, rate=rate, burst=burst, pktps=True))
         if missing:
             await connection.request(barrier_request(), _SECONDS)
             self._has |= missing

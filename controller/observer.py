@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from controller.agent import HostAgent
 from controller.desired import Desired
@@ -25,7 +25,8 @@ _FAULT_SECONDS = 5.0  # until it is tried again after a fault of ours
 
 
 class Observer:
-    """Everything on the loop. ``leased()`` are addresses by network and MAC; ``notify()``: all was judged."""
+    """Everything on the loop. ``leased()`` are addresses by network and MAC; ``allot()`` gives hosts what
+    they need for the guests that are there, and says whether that was anything; ``notify()``: all was judged."""
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class Observer:
         agents: Mapping[str, HostAgent],
         leased: Callable[[], Mapping[tuple[str, str], tuple[str, ...]]],
         tasks: Tasks,
+        allot: Callable[[], Awaitable[bool]],
         notify: Callable[[], None],
     ) -> None:
         self.judged = 0  # up to this sequence every vNIC was judged by what the rows say
@@ -45,6 +47,7 @@ class Observer:
         self._agents = agents
         self._leased = leased
         self._tasks = tasks
+        self._allot = allot
         self._notify = notify
         self._stale: set[str] | None = None  # hosts whose guests are to be judged anew; None: all
         self._wake = asyncio.Event()
@@ -165,6 +168,8 @@ class Observer:
         writes += [Remove("Port", name, rows[name].generation) for name in changes.gone if name in rows]
         if writes:
             await self._store.commit(writes)
+        elif await self._allot():
+            self._wake.set()
         else:
             self.judged, self.answered = sequence, asked
             self._notify()

@@ -38,7 +38,9 @@ from controller.model.documents import Document, dump_spec
 from controller.model.floating import outside_subnets
 from controller.model.host import HostSpec
 from controller.model.kinds import Fleet, network_mtu, overlay_mtu
+from controller.model.nat_pools import is_in, outside_subnets4
 from controller.model.network import NetworkSpec, network_uuid, return_routes
+from controller.nat_addresses import addresses
 from controller.ovsdb.wanted import datapath_id
 from controller.pipeline.fields import MAX_HOST, MAX_SEGMENT
 from controller.pipeline.ports import MAX_UPLINK
@@ -258,7 +260,10 @@ class FleetOperations(Whereabouts):
             left = [p for p in ports if ("Port", p) not in gone]
             if left:
                 yield Problem(f"Network {name}", f"is named by registered Ports: {_some(left)}", "delete them as well")
-        for which, needing in (("PortForward", self._forwards_of), ("FloatingIP", self._floating_of)):
+        needed = (
+            ("PortForward", self._forwards_of), ("FloatingIP", self._floating_of), ("Network", self._pools_of),
+        )  # fmt: skip
+        for which, needing in needed:
             if left := [each for each in needing(kind, name) if (which, each) not in gone]:
                 yield Problem(f"{kind} {name}", f"is named by {which}s: {_some(left)}", "delete them as well")
         if force or kind not in {"Host", "Network"}:
@@ -288,6 +293,12 @@ class FleetOperations(Whereabouts):
             for floating, spec in desired.floating.items()
             if (kind, spec.network) == ("Network", name) or (kind == "Host" and not spec.is_in(left))
         )
+
+    def _pools_of(self, kind: str, name: str) -> builtins.list[str]:
+        """Networks whose pool would be in no subnet of a host without this object."""
+        desired = self._desired
+        left = outside_subnets4({host: spec for host, spec in desired.hosts.items() if (kind, host) != ("Host", name)})
+        return sorted(n for n, spec in desired.networks.items() if kind == "Host" and not is_in(spec, left))
 
     def _moved_bridge(self, document: Document) -> Iterator[Problem]:
         """Guests cannot follow their host's integration bridge to another name."""
@@ -391,7 +402,15 @@ class FleetOperations(Whereabouts):
             "hosts": sorted({s.host for s in members if s.host is not None}),
             "ports": len(members),
             "return_routes": return_routes(spec, self._desired.hosts),
+            **self._pool_status(row.name, spec),
         }
+
+    def _pool_status(self, name: str, spec: NetworkSpec) -> dict[str, Any]:
+        if spec.nat is None or not spec.nat.addresses:
+            return {}
+        coordinator = self._coordinator
+        lacking = {each.host: each.reason for each in coordinator.nat_addresses.lacking if each.network == name}
+        return {"nat_addresses": addresses(self._desired, coordinator.engine.fabric, name), "no_nat_address": lacking}
 
     def _forward_status(self, row: Row) -> dict[str, Any]:
         reader = self._coordinator.engine.fabric.reader()

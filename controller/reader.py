@@ -104,6 +104,11 @@ class Reader:
         view: ForwardView | None = self._get(("forward", name))
         return view
 
+    def forwards(self) -> list[ForwardView]:
+        """Every port forward whose target is known, by name."""
+        names = self._get(("names", "forward")) or ()
+        return [view for name in names if (view := self.forward(name)) is not None]
+
     def forwards_ports(self, network: str | None = None) -> bool:
         """Whether some port forward leads into the network, or into any."""
         return bool(self._get(("names", "forward") if network is None else ("forwards of network", network)))
@@ -138,6 +143,16 @@ class Reader:
             ):
                 found.setdefault(view.inside, view)
         return list(found.values())
+
+    def nat_address(self, network: str, host: str) -> str | None:
+        """The address of the network's pool that is the host's; None while it has none, or the network no pool."""
+        address: str | None = self._get(("nat address", network, host))
+        return address
+
+    def nat_addresses(self, host: str) -> dict[str, str]:
+        """The addresses of pools that are the host's, by network."""
+        networks = self._get(("nat networks of host", host)) or ()
+        return {each: address for each in networks if (address := self.nat_address(each, host)) is not None}
 
     def barred(self, host: str) -> list[BarredView]:
         """The vNICs of a host that are plugged in and kept out, by OpenFlow port."""

@@ -18,7 +18,8 @@ from controller.views import ExternalView, GatewayView, HostView, NetworkView, W
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Everything that the fabric is made of. Numbers come from the store's pools; ``strays`` are interfaces that are
-    no guest's, by host, with their OpenFlow ports."""
+    no guest's, by host, with their OpenFlow ports; ``nat_addresses`` are the names of those that were allotted (see
+    ``nat_name``)."""
 
     hosts: Mapping[str, HostSpec]
     networks: Mapping[str, NetworkSpec]
@@ -30,6 +31,7 @@ class Rows:
     strays: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     forwards: Mapping[str, PortForwardSpec] = field(default_factory=dict)
     floating: Mapping[str, FloatingIPSpec] = field(default_factory=dict)
+    nat_addresses: Iterable[str] = ()
 
 
 def outside_name(physical_network: str, vlan: int) -> str:
@@ -40,6 +42,29 @@ def outside_name(physical_network: str, vlan: int) -> str:
 def segment_name(network: str, vlan: int) -> str:
     """How the store calls a segment in its pool of numbers."""
     return f"{network}/{vlan}"
+
+
+def nat_name(network: str, host: str, address: str) -> str:
+    """How the store calls an address of a network's pool that is a host's, whose number is the address."""
+    return f"{network}/{host}/{address}"
+
+
+def nat_allotments(
+    names: Iterable[str], networks: Mapping[str, NetworkSpec], hosts: Mapping[str, HostSpec]
+) -> dict[tuple[str, str], str]:
+    """The address as which guests of a network leave a host, by (network, host), of those names that hold: the network
+    has it in its pool, and the host its subnet outside."""
+    found: dict[tuple[str, str], str] = {}
+    for name in sorted(names):
+        network, host, address = name.split("/")
+        nat, external = (
+            networks[network].nat if network in networks else None,
+            hosts[host].external if host in hosts else None,
+        )
+        there = ipaddress.IPv4Address(address)
+        if nat is not None and external is not None and nat.holds(there) and there in external.subnet:
+            found.setdefault((network, host), address)
+    return found
 
 
 def outside_segment(external: External) -> str:
@@ -107,7 +132,8 @@ def _gateway_view(name: str, spec: NetworkSpec, mtu: int) -> GatewayView | None:
         return None
     dhcp, dhcp6 = (spec.dhcp is not None and spec.has_subnet(version) for version in (4, 6))
     mac, routes = network_gateway_mac(name, spec), tuple((route.to, route.via) for route in spec.routes)
-    return GatewayView(mac, spec.subnets, dhcp, spec.mode, routes, spec.answers_dns, dhcp6, mtu)
+    pool, ports = (spec.nat.subnets, spec.nat.port_span) if spec.nat is not None else ((), None)
+    return GatewayView(mac, spec.subnets, dhcp, spec.mode, routes, spec.answers_dns, dhcp6, mtu, pool, ports)
 
 
 def sorted_addresses(addresses: Iterable[str]) -> tuple[str, ...]:

@@ -1,15 +1,15 @@
 """Numbers that nothing refers to any more are given back, once every host has confirmed that it has forgotten them.
 
 A segment's number that went to another network while some host still sends with it would join the two; a physical
-network's, while a patch port still leads elsewhere, likewise.
+network's, while a patch port still leads elsewhere, likewise. An address of a pool would be two hosts'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS, Desired
-from controller.rows import outside_segment, segment_name
+from controller.desired import HOSTS, NAT_ADDRESSES, PHYSICAL_NETWORKS, SEGMENTS, Desired
+from controller.rows import nat_allotments, nat_name, outside_segment, segment_name
 from controller.store.store import Store
 
 _Key = tuple[str, str]
@@ -54,6 +54,8 @@ class Sweeper:
             used |= {(SEGMENTS, segment_name(name, vlan)) for vlan in network.vlans()}
             if network.physical_network is not None:
                 used.add((PHYSICAL_NETWORKS, network.physical_network))
-        held = {(pool, name) for pool in (PHYSICAL_NETWORKS, SEGMENTS) for name in desired.numbers(pool)}
+        allotted = nat_allotments(desired.numbers(NAT_ADDRESSES), desired.networks, hosts)
+        used |= {(NAT_ADDRESSES, nat_name(*key, address)) for key, address in allotted.items()}
+        held = {(pool, name) for pool in (PHYSICAL_NETWORKS, SEGMENTS, NAT_ADDRESSES) for name in desired.numbers(pool)}
         held |= {(HOSTS, name) for name in self._cleaned if name in desired.numbers(HOSTS)}
         return held - used

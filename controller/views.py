@@ -86,7 +86,9 @@ class GatewayView:
     ========  ======================  ==============================
 
     ``routes`` are subnets behind guests, each with the guest's address. ``mtu`` is the bytes that an IP packet of the
-    network may have.
+    network may have. ``pool`` are the subnets of the addresses outside as which guests leave, each host with one of
+    them (see ``Reader.nat_address``); their host's external address where it is empty. ``ports`` are the first and
+    last of those that they come from, None any.
     """
 
     mac: str
@@ -97,10 +99,12 @@ class GatewayView:
     dns: bool = False
     dhcp6: bool = False
     mtu: int = 1500
+    pool: tuple[IPv4Network, ...] = ()
+    ports: tuple[int, int] | None = None
 
     @property
     def nat(self) -> bool:
-        """Whether guests reach the outside by their host's external address."""
+        """Whether guests reach the outside by an address of their host's."""
         return self.mode == "nat"
 
     @property

@@ -20,7 +20,7 @@ from topology.merge_patch import patched
 from topology.network_addresses import read_dhcp, read_subnet
 from topology.network_dns import read_dns
 from topology.network_findings import Findings
-from topology.network_rules import MODES
+from topology.network_rules import DEFAULT_PORTS, MODES
 from topology.network_xml import NAMESPACE
 from topology.xml_reader import parse_uuid, read_xml, shown
 
@@ -136,7 +136,7 @@ class _Reading(Findings):
         if self.uuid != network_uuid(self._name, NetworkSpec(mode="isolated")):
             yield "uuid", self.uuid
 
-    def _forward(self, forward: Element | None, physical_network: str | None) -> Iterator[tuple[str, str]]:
+    def _forward(self, forward: Element | None, physical_network: str | None) -> Iterator[tuple[str, Any]]:
         mode = "isolated" if forward is None else forward.get("mode", "nat")
         rule = MODES.get(mode)
         if rule is not None and rule.verdict == "refused":
@@ -146,6 +146,8 @@ class _Reading(Findings):
             self.refuse("forward@mode", f"{shown(mode)!r} is no mode of libvirt's", f"one of: {', '.join(MODES)}")
             return
         yield "mode", mode
+        if forward is not None and (nat := forward.find("nat")) is not None:
+            yield from self._nat(nat)
         device = forward.get("dev") if forward is not None else None
         if mode != "bridge":
             if device is not None:
@@ -158,6 +160,18 @@ class _Reading(Findings):
             self.refuse("forward", _NO_BRIDGE, _NAME_IT)
             return
         yield "physical_network", physical
+
+    def _nat(self, nat: Element) -> Iterator[tuple[str, Any]]:
+        """The pool and the ports, where they say more than what holds anyway."""
+        found: dict[str, Any] = {}
+        ends = [(each.get("start", ""), each.get("end", "")) for each in nat.findall("address")]
+        if ends:
+            found["addresses"] = [low if low == high else f"{low}-{high}" for low, high in ends]
+        port = nat.find("port")
+        if port is not None and dict(port.items()) != DEFAULT_PORTS:
+            found["ports"] = f"{port.get('start', '')}-{port.get('end', '')}"
+        if found:
+            yield "nat", found
 
     def _numbers(self, root: Element) -> Iterator[tuple[str, Any]]:
         if (mtu := root.find("mtu")) is not None and (size := self.count(mtu, "size", "mtu@size")) is not None:

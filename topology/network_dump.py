@@ -12,6 +12,7 @@ import json
 from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
 
 from controller.model.documents import dump_spec
+from controller.model.nat import Nat
 from controller.model.network import DEFAULT_PORTGROUP, NetworkSpec, PortGroup, network_gateway_mac, network_uuid
 from controller.model.subnet import DEFAULT_LEASE_SECONDS, Dhcp
 from topology.merge_patch import difference
@@ -34,6 +35,8 @@ def dump_network(name: str, spec: NetworkSpec) -> str:
         forward = SubElement(network, "forward", mode=spec.mode)
         if spec.physical_network is not None:
             forward.set("dev", spec.physical_network)
+        if spec.nat is not None:
+            _nat(forward, spec.nat)
     if spec.mtu is not None:
         SubElement(network, "mtu", size=str(spec.mtu))
     if spec.subnets:
@@ -86,6 +89,17 @@ def _portgroup(network: Element, name: str, group: PortGroup) -> None:
             tag = _tag(vlan, number)
             if number == group.native:
                 tag.set("nativeMode", group.native_mode)
+
+
+def _nat(forward: Element, nat: Nat) -> None:
+    """The XML has room for one range of addresses."""
+    element = SubElement(forward, "nat")
+    if len(nat.spans) == 1:
+        low, high = nat.spans[0]
+        SubElement(element, "address", start=str(low), end=str(high))
+    if nat.port_span is not None:
+        first, last = nat.port_span
+        SubElement(element, "port", start=str(first), end=str(last))
 
 
 def _tag(vlan: Element, number: int) -> Element:

@@ -44,6 +44,9 @@ def _refused(about: str, remedy: str, *neutral: str, many: bool = False) -> Rule
     return Rule("refused", about, remedy, neutral, many=many)
 
 
+DEFAULT_PORTS: Mapping[str, str] = {"start": "1024", "end": "65535"}
+"""Of ``<nat><port/></nat>``: what libvirt itself writes where nothing was said."""
+
 _NO_RATES = "rates are not limited here yet"
 _NO_POOL = "frames of macvtap and SR-IOV never meet Open vSwitch"
 _SET_BY_US = "fleetswitch itself sets it, to NETWORK:PORTGROUP"
@@ -168,17 +171,11 @@ def _forward() -> Iterator[tuple[str, Rule]]:
             yield f"forward/{element}@{name}", _refused(_NO_POOL, own)
     yield "forward/nat", _taken()
     yield "forward/nat@ipv6", _ignored("IPv6 is translated on every host whose `external` has `address6`", "yes")
-    pool, ports = "guests leave by their own host's external address", "write it as Host external, and leave it out"
-    yield "forward/nat/address", _refused(pool, ports)
-    yield "forward/nat/address@start", _refused(pool, ports)
-    yield "forward/nat/address@end", _refused(pool, ports)
-    ports = "source ports of translated connections are not limited here yet"
-    yield (
-        "forward/nat/port",
-        Rule("refused", ports, "leave it out, or write 1024 to 65535", default={"start": "1024", "end": "65535"}),
-    )
-    yield "forward/nat/port@start", _refused(ports, "1024", "1024")
-    yield "forward/nat/port@end", _refused(ports, "65535", "65535")
+    yield "forward/nat/address", _taken("`nat.addresses`: of this pool each host gets an address for itself")
+    yield "forward/nat/port", Rule("taken", "`nat.ports`", default=DEFAULT_PORTS)
+    for part in ("address", "port"):
+        yield f"forward/nat/{part}@start", _taken()
+        yield f"forward/nat/{part}@end", _taken()
 
 
 _DNS_FIELDS = {"forwarder": "forwarders", "txt": "txt", "srv": "srv", "host": "hosts"}

@@ -67,6 +67,12 @@ class NetworkStatus(BaseModel):
     return_routes: list[str] = Field(
         default_factory=list, description="of route and open: routes that the routers of the physical network need"
     )
+    nat_addresses: dict[str, str] = Field(
+        default_factory=dict, description="host → its address of the network's pool, as which its guests leave"
+    )
+    no_nat_address: dict[str, str] = Field(
+        default_factory=dict, description="host that gets none, and whose guests do not reach the outside → why"
+    )
 
 
 class ForwardStatus(BaseModel):

@@ -16,6 +16,7 @@ _PROFILE_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,17}")
 _OBJECT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_PORT_RANGE = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -110,6 +111,21 @@ def _vlan(value: int) -> int:
     return value
 
 
+def _ports(value: object) -> int | str:
+    """A port, or LOW-HIGH; a range of one port is that port."""
+    found = _PORT_RANGE.fullmatch(value) if isinstance(value, str) else None
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    if found is not None:
+        low, high = int(found[1]), int(found[2])
+    elif isinstance(number, int) and not isinstance(number, bool):
+        low = high = number
+    else:
+        low = high = 0
+    if not 1 <= low <= high <= 65535:
+        raise ValueError(f"{value!r} is no port and no range of ports; write 8080, or 8000-8010")
+    return low if low == high else f"{low}-{high}"
+
+
 ObjectName = Annotated[str, AfterValidator(_object_name)]
 ProfilePart = Annotated[str, AfterValidator(_profile_part)]
 InterfaceName = Annotated[str, AfterValidator(_interface)]
@@ -118,3 +134,11 @@ Address = Annotated[str, BeforeValidator(_address)]
 OvsdbRemote = Annotated[str, AfterValidator(_ovsdb_remote)]
 Uuid = Annotated[str, AfterValidator(_uuid)]
 Vlan = Annotated[int, Field(strict=True), AfterValidator(_vlan)]
+Ports = Annotated[int | str, BeforeValidator(_ports)]
+"""One port, or a range as ``LOW-HIGH``."""
+
+
+def span(ports: int | str) -> tuple[int, int]:
+    """The first and the last of Ports."""
+    low, _, high = str(ports).partition("-")
+    return int(low), int(high or low)

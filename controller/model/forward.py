@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from controller.errors import Problem
 from controller.model import target
-from controller.model.fields import Address, ObjectName, ProfilePart, Spec
+from controller.model.fields import Address, ObjectName, Ports, ProfilePart, Spec, span
 from controller.model.host import HostSpec
 from controller.model.network import NetworkSpec
 from controller.model.target import Family, GuestTarget, family_of
@@ -18,33 +17,6 @@ from controller.model.target import Family, GuestTarget, family_of
 Protocol = Literal["tcp", "udp", "sctp"]
 
 MAX_SHIFTED = 1024  # ports of a range that become others: each is a flow of its own
-
-_RANGE = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
-
-
-def _ports(value: object) -> int | str:
-    """A port, or LOW-HIGH; a range of one port is that port."""
-    found = _RANGE.fullmatch(value) if isinstance(value, str) else None
-    number = int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
-    if found is not None:
-        low, high = int(found[1]), int(found[2])
-    elif isinstance(number, int) and not isinstance(number, bool):
-        low = high = number
-    else:
-        low = high = 0
-    if not 1 <= low <= high <= 65535:
-        raise ValueError(f"{value!r} is no port and no range of ports; write 8080, or 8000-8010")
-    return low if low == high else f"{low}-{high}"
-
-
-Ports = Annotated[int | str, BeforeValidator(_ports)]
-"""One port, or a range as ``LOW-HIGH``."""
-
-
-def span(ports: int | str) -> tuple[int, int]:
-    """The first and the last of Ports."""
-    low, _, high = str(ports).partition("-")
-    return int(low), int(high or low)
 
 
 class Listen(Spec):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from controller.errors import Problem
-from controller.model import bgp, floating, forward
+from controller.model import bgp, floating, forward, nat_pools
 from controller.model.bgp import BgpPeerSpec
 from controller.model.fields import Spec
 from controller.model.floating import FloatingIPSpec
@@ -58,8 +58,9 @@ class Fleet:
         """What does not hold between the objects; empty when the fleet is consistent."""
         forwards = forward.problems(self.forwards, self.hosts, self.networks)
         outside = floating.problems(self.floating, self.hosts, self.networks, self.ports)
+        pools = nat_pools.problems(self.networks, self.hosts, self.floating, self.ports)
         routers = bgp.problems(self.bgp_peers)
-        return [*self._hosts(), *self._networks(), *self._ports(), *forwards, *outside, *routers]
+        return [*self._hosts(), *self._networks(), *self._ports(), *forwards, *outside, *pools, *routers]
 
     def _hosts(self) -> list[Problem]:
         found = []

@@ -13,6 +13,7 @@ from controller.model.dns import Dns
 from controller.model.fields import Address, Mac, ObjectName, ProfilePart, Spec, Uuid, Vlan
 from controller.model.guard import ELSEWHERE, FilterName, about_addresses, about_senders
 from controller.model.host import HostSpec
+from controller.model.nat import Nat
 from controller.model.subnet import Dhcp, Route, Subnet, gateway_mac, link_local
 
 Mode = Literal["isolated", "bridge", "nat", "route", "open"]
@@ -150,6 +151,9 @@ class NetworkSpec(Spec):
     dns: Dns | None = Field(
         default=None, description="DNS at the gateway; when absent it answers for guests' names, and asks others"
     )
+    nat: Nat | None = Field(
+        default=None, description="of mode nat: as whom guests leave; as their host's external address when absent"
+    )
     routes: tuple[Route, ...] = Field(
         default=(), max_length=64, description="of route and open: subnets behind guests, each to, and via which guest"
     )
@@ -199,6 +203,14 @@ class NetworkSpec(Spec):
                 raise ValueError(f"routes {route.to}, which is its own subnet; route what is behind its guests")
         if len({route.to for route in self.routes}) != len(self.routes):
             raise ValueError("routes one subnet twice; keep one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _nat_fits(self) -> NetworkSpec:
+        if self.nat is not None and self.mode != "nat":
+            raise ValueError(f"has mode {self.mode} and nat; use mode nat, or leave nat out")
+        if self.nat is not None and self.nat.addresses and not self.has_subnet(4):
+            raise ValueError("has nat.addresses and no IPv4 subnet, whose guests would use them; leave them out")
         return self
 
     @property

@@ -67,7 +67,8 @@ class Track:
     """Ends the work of this table: through the connection tracker (ovs-actions(7), ct), and on in the target.
 
     ``nat`` says how addresses are translated; an empty one applies what the connection's first packet was given, None
-    leaves them alone. ``mark`` is the register field that becomes the mark of the connection; it needs ``commit``.
+    leaves them alone. ``mark`` is the register field that becomes the mark of the connection, ``label`` its label, 0
+    none; both need ``commit``.
     """
 
     target: Target
@@ -75,6 +76,7 @@ class Track:
     nat: Nat | None
     commit: bool = False
     mark: RegisterField | None = None
+    label: int = 0
 
 
 def match(**terms: Value) -> Match:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Literal
 
@@ -10,6 +11,7 @@ from controller.views import Subnet
 
 IPV4, IPV6 = 0x0800, 0x86DD  # IEEE 802 numbers (IANA), "ethertype"
 ETHERTYPES = (IPV4, IPV6)
+PROTOCOLS: Mapping[str, int] = {"tcp": 6, "udp": 17, "sctp": 132}
 LINK_LOCAL = IPv6Network("fe80::/10")  # RFC 4291, 2.5.6: no router forwards it
 MULTICAST6 = IPv6Network("ff00::/8")  # RFC 4291, 2.7
 # Senders that mean nobody elsewhere: no router forwards them (RFC 1812, 5.3.7; RFC 4291, 2.5.2, 2.5.3, 2.5.6, 2.7).

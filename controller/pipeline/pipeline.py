@@ -9,13 +9,13 @@ from hashlib import blake2b
 from controller.errors import PipelineError
 from controller.openflow import messages
 from controller.openflow.actions import Action as WireAction
-from controller.openflow.actions import Controller, instructions, instructions_text
+from controller.openflow.actions import Controller, Meter, instructions, instructions_text
 from controller.openflow.actions import Resubmit as WireResubmit
 from controller.openflow.conntrack import Ct
 from controller.openflow.decode_flow import FlowDesc, decode_instructions, decode_match
 from controller.openflow.learn import Learn
 from controller.openflow.oxm import FIELDS
-from controller.pipeline.actions import Goto, LearnInto, Resubmit, Target, Track, goto, match, move
+from controller.pipeline.actions import Goto, LearnInto, Resubmit, Target, Track, goto, load, match, move
 from controller.pipeline.app import App
 from controller.pipeline.cookies import is_learned, own_cookie
 from controller.pipeline.names import PipelineNames
@@ -115,7 +115,7 @@ class Pipeline:
         digest.update(body)
         cookie = own_cookie(digest.digest())
         add = messages.flow_mod(table, messages.Command.ADD, cookie, 0, flow.priority, match_bytes, body)
-        meter = next((action.meter_id for action in actions if isinstance(action, Controller)), 0)
+        meter = next((action.meter_id for action in actions if isinstance(action, (Controller, Meter))), 0)
         return Entry(table, cookie, (table, flow.priority, match_bytes), add, meter)
 
     def text(self, flow: Flow) -> str:
@@ -146,14 +146,22 @@ class Pipeline:
                     target = self.resolve(flow.table, action.target)
                 case Resubmit():
                     actions.append(WireResubmit(self.resolve(flow.table, action.target)))
-                case Track(zone=zone, nat=nat, commit=commit, mark=mark):
-                    work = (*((nat,) if nat is not None else ()), *((move(mark, "ct_mark"),) if mark else ()))
-                    actions.append(Ct(commit, zone, self.resolve(flow.table, action.target), work))
+                case Track():
+                    actions.append(self._track(flow.table, action))
                 case LearnInto():
                     actions.append(self._learn(flow.table, action))
                 case _:
                     actions.append(action)  # type: ignore[arg-type]
         return actions, target
+
+    def _track(self, table: Table, action: Track) -> Ct:
+        nat, mark, label = action.nat, action.mark, action.label
+        work = (
+            *((nat,) if nat is not None else ()),
+            *((move(mark, "ct_mark"),) if mark else ()),
+            *((load("ct_label", label),) if label else ()),
+        )
+        return Ct(action.commit, action.zone, self.resolve(table, action.target), work)
 
     def _learn(self, table: Table, action: LearnInto) -> Learn:
         if not is_learned(action.cookie):

@@ -19,6 +19,12 @@ OUTSIDE_ERRORS = 65100  # no port: the meter of what machines outside are told
 NEIGHBOURS = 65101  # no port: the meter of what neighbours on all uplinks say of themselves
 FLOATING_ERRORS = 65102  # no port: the meter of ICMP errors for floating addresses
 ROUTERS = 65103  # no port: the meter of what routers outside say of themselves
+FORWARDED = 0x10000  # no port: the meter of connections that machines outside begin by port forwards
+
+
+def connections_meter(ofport: int) -> int:
+    """The meter of new connections of the vNIC at that OpenFlow port; ports have 16 bits."""
+    return FORWARDED + ofport
 
 
 def uplink_port(number: int) -> int:

@@ -1,8 +1,8 @@
 """Announcements: who outside has a floating address, told from the host where its guest has come to (RFC 5227,
-2.3; RFC 4861, 7.2.6).
+2.3; RFC 4861, 7.2.6); and who has one of a pool.
 
-The MAC stays what it is, so machines outside need not hear of it; the physical switch between them does, and until the
-guest sends something by itself nobody else tells it.
+The MAC of a floating address stays what it is, so machines outside need not hear of it; the physical switch between
+them does, and until the guest sends something by itself nobody else tells it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,15 @@ def answered(fabric: Reader, wanted: Callable[[FloatingView], bool] = lambda _: 
 
 
 _Place = tuple[str, str, str, int, str]
-"""Address, MAC, host, segment outside, vNIC."""
+"""Address, MAC, host, segment outside, vNIC or network."""
+
+
+def _pools(fabric: Reader) -> Iterator[_Place]:
+    """Addresses of pools that are hosts'."""
+    for host in fabric.hosts():
+        if (outside := host.external) is not None:
+            for network, address in fabric.nat_addresses(host.name).items():
+                yield address, outside.mac, host.name, outside.segment, network
 
 
 class Announcements:
@@ -89,6 +97,7 @@ class Announcements:
             (each.floating.address, each.floating.mac, each.host.name, each.outside.segment, each.port.name)
             for each in answered(self._fabric())
         }
+        found |= set(_pools(self._fabric()))
         self._told = {place: told for place, told in self._told.items() if place in found}
         for place in found:
             times, due = self._told.get(place, (0, now))

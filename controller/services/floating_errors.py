@@ -138,13 +138,14 @@ class FloatingErrors:
         return None
 
     def _outward(self, host: str, packet: PacketIn, around: Around) -> _Sent | None:
-        for place in answered(self._fabric(), lambda each: each.inside == around.ip_src):
+        fabric = self._fabric()
+        for place in answered(fabric, lambda each: each.inside == around.ip_src):
             floating, outside = place.floating, place.outside
             if (place.host.name, place.port.ofport) != (host, packet.fields().get("in_port")):
                 continue
             frame = translated(packet.data, floating.inside, floating.address, inward=False)
             way: list[Action] = [load(SEGMENT, outside.segment), load(SOURCE, Source.VNIC), load(NATTED, 1)]
-            if around.ip_dst in {own.address for own in outside.ways}:
+            if around.ip_dst in {*(own.address for own in outside.ways), *fabric.nat_addresses(host).values()}:
                 return _between(frame, floating.mac, outside.mac), [*way, Resubmit(self._gateway)]
             way.append(load(NEXT_HOP6 if floating.version == 6 else NEXT_HOP, int(ip_address(next_hop(packet)))))
             return _between(frame, floating.mac, around.eth_dst), [*way, Resubmit(self._hop)]

@@ -89,6 +89,10 @@ class Services:
         if any(change.kind in {"Host", "Network"} for change in changes):
             self._errors.changed()
 
+    def allotted(self) -> None:
+        """Hosts have other addresses of pools."""
+        self._announcements.look()
+
     def leases_changed(self, changes: Iterable[Change] | None = None) -> set[str]:
         """Look at the leases anew, or at those only that changed; gives the hosts whose guests have other addresses
         than before."""

@@ -34,12 +34,12 @@ def a_socket(space: str, kind: socket.SocketKind, address: str = "", port: int =
 
 
 class Echo:
-    """Answers on a port of a guest, at any IPv4 address of its or, with ``at="::"``, any IPv6 one; ``peers`` are who
-    came, as the guest sees them."""
+    """Answers on a port of a guest or namespace, at any IPv4 address there or, with ``at="::"``, any IPv6 one;
+    ``peers`` are who came, as they are seen there."""
 
-    def __init__(self, guest: LightGuest, port: int, kind: socket.SocketKind, at: str = "") -> None:
+    def __init__(self, guest: LightGuest | str, port: int, kind: socket.SocketKind, at: str = "") -> None:
         self.peers: list[tuple[str, int]] = []
-        self._socket = a_socket(guest.netns, kind, at, port)
+        self._socket = a_socket(guest if isinstance(guest, str) else guest.netns, kind, at, port)
         self._kind = kind
         self._thread = threading.Thread(target=self._serve, daemon=True)
 

@@ -249,6 +249,33 @@ def test_connections_go_on_without_a_controller(fleet: Fleet, guests: Guests) ->
         fleet.settle()
 
 
+def test_a_forward_that_leads_elsewhere_takes_its_clients_along(fleet: Fleet, guests: Guests) -> None:
+    """Also one that goes on sending by a connection of before."""
+
+    def forward(vnic: str) -> None:
+        listen, target = "{port: 5100, protocol: udp}", f"{{vnic: {vnic}, port: 82}}"
+        fleet.apply(f"{{kind: PortForward, name: hand, network: web, listen: {listen}, target: {target}}}")
+
+    with (
+        Echo(guests["g1"], 82, socket.SOCK_DGRAM) as before,
+        Echo(guests["g2"], 82, socket.SOCK_DGRAM) as after,
+        a_socket(fleet.lab.outside, socket.SOCK_DGRAM, NEAR) as client,
+    ):
+
+        def reaches(server: Echo) -> bool:
+            client.sendto(b"x", (EXTERNAL["h1"], 5100))
+            return client.getsockname() in server.peers
+
+        forward("g1-0")
+        eventually("it reaches the first guest", lambda: reaches(before))
+        forward("g2-0")
+        eventually("it reaches the second guest", lambda: reaches(after))
+        before.peers.clear()
+        assert all(reaches(after) for _ in range(50))
+        assert not before.peers
+    fleet.delete([("PortForward", "hand")])
+
+
 def test_the_target_has_another_address_then_none(fleet: Fleet, guests: Guests) -> None:
     guest, out = guests["g2"], fleet.lab.outside
     fleet.apply(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import time
 
 import pytest
-from e2e_echo import a_socket, refused
+from e2e_echo import Echo, a_socket, asks, connects, refused
 from e2e_fleet import PATIENCE, Fleet, eventually, pings
-from labkit import Guest, Nic
+from labkit import Guest, LightGuest, Nic
 from labkit.capture import Frame, capture
+from labkit.host import Host
 from labkit.run import run
+
+from controller import meters
+from controller.pipeline.ports import FORWARDED
 
 pytestmark = pytest.mark.lab
 HOSTS = 2
@@ -30,7 +35,7 @@ mode: nat
 subnets: [10.78.0.0/24]
 dhcp: {range: [10.78.0.100, 10.78.0.120]}
 """
-FAR, FAR6 = "198.51.100.7", "2001:db8:ffff::7"
+NEAR, FAR, FAR6 = "203.0.113.1", "198.51.100.7", "2001:db8:ffff::7"
 FLOATING, FLOATING6 = "203.0.113.60", "2001:db8::60"
 ECHO_PORT = 7  # of a real guest's own echo service
 
@@ -176,3 +181,80 @@ def test_a_floating_address_moves_with_its_guest(nat: Fleet, floating: Guest) ->
             assert pings(peer, FLOATING)
             assert outside_pings(fleet, FLOATING)
             assert outside_pings(fleet, FLOATING6)
+
+
+POOL = """\
+kind: Network
+name: pool
+mode: nat
+subnets: [10.79.0.0/24]
+nat: {addresses: [203.0.113.70-203.0.113.71], ports: 20000-20999}
+---
+kind: PortForward
+name: pool
+network: pool
+listen: {port: 8081}
+target: {vnic: p1-0, port: 80}
+"""
+
+
+@pytest.fixture(scope="module")
+def pooled(nat: Fleet) -> dict[str, LightGuest]:
+    """Guests of a network with a pool, two on one host, and a third host's worth of them on the other."""
+    nat.apply(POOL)
+    places = {"p1": ("h1", 11), "p2": ("h2", 12), "p3": ("h1", 13)}
+    found = nat.lights({
+        name: (host, [Nic("pool", addresses=(f"10.79.0.{last}/24",), gateways=("10.79.0.1",))])
+        for name, (host, last) in places.items()
+    })  # fmt: skip
+    for name, (_, last) in places.items():
+        nat.apply(found[name].ports_yaml() + f"addresses: [10.79.0.{last}]\n")
+    return found
+
+
+def test_guests_of_a_pool_leave_as_their_hosts_own_address_of_it(nat: Fleet, pooled: dict[str, LightGuest]) -> None:
+    fleet, out = nat, nat.lab.outside
+    own = fleet.get("Network", "pool")["status"]["nat_addresses"]
+    assert sorted(own) == ["h1", "h2"]
+    assert sorted(own.values()) == ["203.0.113.70", "203.0.113.71"]
+    for guest in pooled.values():
+        host = guest.host.name
+        assert pings(guest, FAR)
+        for kind, port in ((socket.SOCK_STREAM, 9001), (socket.SOCK_DGRAM, 9002)):
+            with Echo(out, port, kind) as echo:
+                (connects if kind == socket.SOCK_STREAM else asks)(guest.netns, "", (NEAR, port))
+            assert {address for address, _ in echo.peers} == {own[host]}
+            assert all(20000 <= number <= 20999 for _, number in echo.peers)
+    with Echo(pooled["p1"], 80, socket.SOCK_STREAM):
+        connects(out, NEAR, ("203.0.113.11", 8081))  # forwarded by the host's external address
+        assert refused(out, (own["h1"], 8081))
+    assert outside(fleet, f"ping -n -c1 -W1 {own['h1']}")[0] != 0
+
+
+def test_a_guest_that_begins_too_much_holds_up_no_other(nat: Fleet, pooled: dict[str, LightGuest]) -> None:
+    """Each port that it sends to is a connection for the tracker, which all guests of the host share."""
+    flooder, other = pooled["p1"], pooled["p3"]
+    begun = time.monotonic()
+
+    def stopped() -> bool:
+        with a_socket(flooder.netns, socket.SOCK_DGRAM) as flood:
+            for port in range(10000, 13000):
+                flood.sendto(b"x", (NEAR, port))
+                if not port % 50:
+                    time.sleep(0.005)  # or they are lost before they reach the switch
+        return sum(dropped(flooder.host)) > 0
+
+    eventually("a meter stops it", stopped)
+    for port in (9003, 9004, 9005):
+        with Echo(nat.lab.outside, port, socket.SOCK_STREAM):
+            connects(other.netns, "", (NEAR, port))
+    table = flooder.host.appctl("dpctl/dump-conntrack", "zone=62965").splitlines()
+    noted = sum(line.startswith("udp") and "src=10.79.0.11," in line for line in table)
+    assert 0 < noted <= meters.CONNECTIONS_BURST + meters.CONNECTIONS * (time.monotonic() - begun + 1)
+
+
+def dropped(host: Host) -> list[int]:
+    """Packets that each meter of connections has dropped."""
+    stats = host.ofctl("meter-stats", "br-int")
+    bands = re.findall(r"meter:(\d+) .*?bands:\s*0: packet_count:(\d+)", stats, re.DOTALL)
+    return [int(count) for meter, count in bands if int(meter) > FORWARDED]

@@ -6,14 +6,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from controller.fabric import NAT_ADDRESS
 from controller.model.dns import Dns
 from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
+from controller.model.nat import Nat
 from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import Incoming, PortSpec, PortStatus
 from controller.model.subnet import Dhcp, Route
 from controller.model.target import GuestTarget
+from controller.rows import nat_name
 
 Change = tuple[str, str, Any]
 
@@ -37,6 +40,7 @@ UPLINK_GROUPS = GROUPS | {
     "vepa": PortGroup(isolation="vepa", vlan=20),
     "raw": PortGroup(isolation="passthrough"),
 }
+POOLS = [None, Nat(addresses=("203.0.113.70-203.0.113.72",)), Nat(addresses=("203.0.113.71",), ports="20000-30000")]
 ADDRESSES: list[tuple[str, ...]] = [(), ("10.0.0.5",), ("10.0.0.6", "fd00::6"), ("fd00::7",), ("10.0.0.7",)]
 
 
@@ -61,6 +65,12 @@ def hosts(number: int) -> st.SearchStrategy[HostSpec]:
 
 def routed() -> st.SearchStrategy[NetworkSpec]:
     """Networks with a gateway, most of them with NAT."""
+
+    def with_pool(spec: NetworkSpec) -> st.SearchStrategy[NetworkSpec]:
+        """Of those that may have one."""
+        nats = st.sampled_from(POOLS if spec.mode == "nat" else [None])
+        return nats.map(lambda nat: spec.model_copy(update={"nat": nat}))
+
     return st.builds(
         NetworkSpec, mode=st.sampled_from(["nat", "nat", "route", "open", "isolated"]),
         span=st.sampled_from(["fleet", "fleet", "host"]),
@@ -68,7 +78,7 @@ def routed() -> st.SearchStrategy[NetworkSpec]:
         subnets=st.sampled_from([("10.0.0.0/24",), ("10.0.0.1/24", "fd00::/64")]),
         dhcp=st.sampled_from([None, Dhcp(range=(("10.0.0.9", "10.0.0.20"),))]),
         dns=st.sampled_from([None, None, Dns(enable=False)]),
-    )  # fmt: skip
+    ).flatmap(with_pool)  # fmt: skip
 
 
 def networks() -> st.SearchStrategy[NetworkSpec]:
@@ -162,6 +172,16 @@ def floating_ips() -> st.SearchStrategy[FloatingIPSpec]:
     )  # fmt: skip
 
 
+def allotments(networks: list[str]) -> st.SearchStrategy[Change]:
+    """An address of a pool becomes a host's, or ceases to be; also of networks and hosts that are not there, and of no
+    pool."""
+    return st.builds(
+        lambda network, host, address, there: (NAT_ADDRESS, nat_name(network, host, address), there or None),
+        st.sampled_from(networks), st.sampled_from(HOSTS), st.sampled_from(["203.0.113.70", "203.0.113.71"]),
+        st.sampled_from([True, True, False]),
+    )  # fmt: skip
+
+
 def named(kind: str, name: str, values: st.SearchStrategy[Any], gone: int) -> st.SearchStrategy[Change]:
     """The object becomes one of these values; once in ``gone`` times and one it vanishes."""
     value = st.integers(0, gone).flatmap(lambda n: values if n else st.none())
@@ -184,6 +204,7 @@ def forwarded_changes() -> st.SearchStrategy[Change]:
         st.integers(0, 2).flatmap(lambda n: named("Port", PORTS[n], port(n), 7)),
         st.integers(0, len(HOSTS) - 1).flatmap(lambda n: named("Host", HOSTS[n], hosts(n), 7)),
         named("Network", NETWORKS[0], routed(), 4),
+        allotments(NETWORKS[:1]),
     )
 
 
@@ -197,4 +218,5 @@ def changes() -> st.SearchStrategy[Change]:
         st.integers(0, len(PORTS) - 1).flatmap(lambda n: named("Port", PORTS[n], registrations(n), 5)),
         st.sampled_from(FORWARDS).flatmap(lambda name: named("PortForward", name, forwards(), 4)),
         st.sampled_from(FLOATING).flatmap(lambda name: named("FloatingIP", name, floating_ips(), 4)),
+        allotments(NETWORKS),
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.fabric import NAT_ADDRESS
 from controller.model.floating import FloatingIPSpec
 from controller.model.forward import PortForwardSpec
 from controller.model.host import External, HostSpec, Uplink
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus
 from controller.pipeline.ports import uplink_port
-from controller.rows import Rows, outside_segment, segment_name
+from controller.rows import Rows, nat_name, outside_segment, segment_name
 
 
 @dataclass
@@ -35,6 +36,7 @@ class FleetRows:
     strays: dict[str, dict[str, int]] = field(default_factory=dict)
     forwards: dict[str, PortForwardSpec] = field(default_factory=dict)
     floating: dict[str, FloatingIPSpec] = field(default_factory=dict)
+    nat_addresses: list[str] = field(default_factory=list)
     host_numbers: Numbers = field(default_factory=Numbers)
     segment_numbers: Numbers = field(default_factory=Numbers)
     uplink_numbers: Numbers = field(default_factory=Numbers)
@@ -47,6 +49,7 @@ class FleetRows:
             dict(self.strays),
             dict(self.forwards),
             dict(self.floating),
+            list(self.nat_addresses),
         )  # fmt: skip
 
     def put(self, kind: str, name: str, value: Any) -> None:
@@ -55,6 +58,9 @@ class FleetRows:
             "Host": self.hosts, "Network": self.networks, "Port": self.ports, "PortForward": self.forwards,
             "FloatingIP": self.floating,
         }  # fmt: skip
+        if kind == NAT_ADDRESS:
+            self.nat_addresses = [each for each in self.nat_addresses if each != name] + ([name] if value else [])
+            return
         table = self.registered if isinstance(value, PortSpec) else tables[kind]
         if value is None:
             table.pop(name, None)
@@ -92,13 +98,21 @@ class FleetRows:
         self.put("Host", host, self.hosts[host].model_copy(update={"uplinks": {"phys9": Uplink(interface="eth9")}}))
         ipv6 = {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
         self.outside(host, "phys9", "203.0.113.11", **ipv6)
-        self.network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={})
+        pool = {"addresses": ["203.0.113.70-203.0.113.79"], "ports": "20000-30000"}
+        self.network("nat", "nat", subnets=["10.9.0.0/24", "fd09::/64"], dhcp={}, nat=pool)
+        self.allotted("nat", host, "203.0.113.70")
         self.forward("natted", "nat", {"port": "8080-8083"}, {"vnic": "natted", "port": "80-83"})
         self.forward("natted-calls", "nat", {"port": "5000-5009", "protocol": "udp"}, {"address": "10.9.0.5"})
         self.forward("natted-ipv6", "nat", {"port": "8080-8083", "family": "ipv6"}, {"vnic": "natted", "port": "80-83"})
         self.floating_ip("natted", "nat", "203.0.113.50", {"vnic": "natted"})
         self.floating_ip("natted-ipv6", "nat", "2001:db8::50", {"vnic": "natted"})
+        self.network("routed", "route", subnets=["10.8.0.0/24"]).port("routed", host, "routed", addresses=("10.8.0.5",))
         return self.port("natted", host, "nat", ofport=77, addresses=("10.9.0.5", "fd09::5"))
+
+    def allotted(self, network: str, host: str, address: str) -> FleetRows:
+        """The host has this address of the network's pool."""
+        self.put(NAT_ADDRESS, nat_name(network, host, address), True)
+        return self
 
     def network(self, name: str, mode: str = "isolated", **fields: Any) -> FleetRows:
         self.put("Network", name, NetworkSpec.model_validate({"mode": mode, **fields}))

@@ -22,6 +22,7 @@ from apps import APPS
 from controller.engine import Engine
 from controller.model.port import Incoming
 from controller.openflow import actions as act
+from controller.pipeline.actions import Track
 from controller.pipeline.tables import Flow
 
 _NXM_OF_IN_PORT = "in_port_nxm"
@@ -101,7 +102,9 @@ def test_flow_mods_are_os_kens() -> None:
                 by_app[block.app] += 1
                 if entry.add not in seen:
                     ours, its = entry.add, flow_mod(flow, entry.cookie)
-                    if SORTED_ELSEWHERE & {field.name for field, *_ in flow.match.terms}:
+                    sorted_elsewhere = SORTED_ELSEWHERE & {field.name for field, *_ in flow.match.terms}
+                    # os-ken puts the padding of a nat behind what follows it.
+                    if sorted_elsewhere or any(isinstance(each, Track) and each.label for each in flow.actions):
                         assert sorted(ours) == sorted(its), PIPELINE.text(flow)
                     else:
                         assert ours == its, PIPELINE.text(flow)

@@ -38,6 +38,10 @@ class Vswitch:
         assert done.returncode == 0, f"{args}: {done.stderr}"
         return done.stdout
 
+    def appctl(self, *args: str) -> str:
+        command = ["ovs-appctl", "-t", f"{self.folder}/vs.ctl", *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
     def bridge(self, name: str, controller: str = "") -> str:
         """A bridge with dummy ports 1 to 4; gives the path of its management socket."""
         args = ["add-br", name, "--", "set", "bridge", name, "datapath_type=dummy", "fail_mode=secure"]

@@ -116,3 +116,21 @@ def test_it_ends_when_a_row_changes_at_that_moment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(announcements, "_PAUSE", 0.0)
     monkeypatch.setattr(announcements, "SECONDS", 60.0)
     asyncio.run(main())
+
+
+def test_an_address_of_a_pool_is_announced_by_the_host_that_got_it() -> None:
+    world = World()
+    world.fleet.put("FloatingIP", "one", None)
+    pool = {"addresses": ["203.0.113.20-203.0.113.29"]}
+    world.fleet.network("web", "nat", subnets=["10.0.0.0/24"], nat=pool)
+    world.fleet.outside("kvm2", "phys1", "203.0.113.12", mac="02:f5:00:00:01:02").allotted(
+        "web", "kvm2", "203.0.113.20"
+    )
+    world.engine.update(world.fleet.rows())
+    told: list[tuple[str, bytes]] = []
+    service = Announcements(world.engine.fabric.reader, PIPELINE.number[FORWARD], lambda *each: not told.append(each))
+    for now in range(10):
+        service.tell(float(now))
+    mac, address = bytes.fromhex("02f500000102"), bytes([203, 0, 113, 20])
+    assert [host for host, _ in told] == ["kvm2"] * TIMES
+    assert all(b"\xff" * 6 + mac + b"\x08\x06" in message and mac + address in message for _, message in told)

@@ -114,6 +114,15 @@ SERVER = """<network>
   <ip address='10.30.0.1' prefix='24'/>
 </network>"""
 
+# Guests that leave by addresses and ports of their own.
+POOL = """<network>
+  <name>pool</name>
+  <forward mode='nat'>
+    <nat><address start='203.0.113.20' end='203.0.113.29'/><port start='20000' end='30000'/></nat>
+  </forward>
+  <ip address='10.40.0.1' prefix='24'/>
+</network>"""
+
 
 SPEC = "<metadata><x:spec xmlns:x='urn:fleetswitch:net:1'>{}</x:spec></metadata>"
 
@@ -213,8 +222,18 @@ def test_a_name_server() -> None:
     assert not warned(SERVER)
 
 
+def test_a_pool_of_addresses() -> None:
+    pool = {"addresses": ["203.0.113.20-203.0.113.29"], "ports": "20000-30000"}
+    assert spec_of(POOL) == {"mode": "nat", "subnets": ["10.40.0.1/24"], "nat": pool}
+    assert not warned(POOL)
+    given = dump_network("pool", define(POOL).document.spec)
+    assert '<address start="203.0.113.20" end="203.0.113.29" />' in given
+    assert '<port start="20000" end="30000" />' in given
+    assert "metadata" not in given
+
+
 def test_every_attribute_that_is_taken_is_taken_in_one_of_these() -> None:
-    taken = {each.where for xml in (DEFAULT, LAN, INNER, TOLD, SERVER) for each in define(xml).taken}
+    taken = {each.where for xml in (DEFAULT, LAN, INNER, TOLD, SERVER, POOL) for each in define(xml).taken}
     wanted = {path for path, rule in RULES.items() if rule.verdict == "taken" and "@" in path}
     neutral = {path for path in wanted if RULES[path].neutral}
     assert wanted - taken - neutral == set()
@@ -547,6 +566,12 @@ def name_servers(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
+NATS: list[Any] = [
+    None, {"addresses": ["203.0.113.20-203.0.113.29"]}, {"addresses": ["203.0.113.20"], "ports": "20000-30000"},
+    {"ports": 5000}, {"addresses": ["203.0.113.20-203.0.113.29", "198.51.100.5"]}, {"ports": "1024-65535"},
+]  # fmt: skip
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> NetworkSpec:
     mode = draw(st.sampled_from(["isolated", "nat", "route", "open", "bridge"]))
@@ -569,6 +594,8 @@ def specs(draw: st.DrawFn) -> NetworkSpec:
         domain = (fields["dns"] or {}).get("domain") or (fields.get("dhcp") or {}).get("domain")
         if fields["dns"] and domain:
             fields["dns"]["local_only"] = draw(st.booleans())
+    if mode == "nat":
+        fields["nat"] = draw(st.sampled_from(NATS))
     if mode in {"route", "open"} and draw(st.booleans()):
         fields["routes"] = [{"to": "172.16.0.0/12", "via": fields["subnets"][0].rpartition(".")[0] + ".100"}]
     return NetworkSpec(**fields)
