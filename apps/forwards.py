@@ -57,6 +57,12 @@ class Forwards(App):
                 Priority.HERE + state, match(ct_state=tracked(state)), goto(HAIRPIN_STATE),
                 why="belongs to a connection that is known",
             )  # fmt: skip
+        # The userspace tracker translates what follows before anybody has answered, and calls it new all the same.
+        yield NAT_IN_STATE.flow(
+            Priority.ANYWHERE + CtState.NEW, match(ct_state=tracked(CtState.NEW | CtState.TO_ANOTHER)),
+            load(SOURCE, Source.OUTSIDE), goto(Stage.ROUTE),
+            why="belongs to a forwarded connection that nobody has answered yet",
+        )  # fmt: skip
         yield FORWARD_BACK.flow(
             Priority.FALLBACK, match(source=Source.VNIC), goto(Stage.ROUTE), why="the guest's own connection"
         )

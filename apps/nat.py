@@ -47,6 +47,7 @@ class CtState(IntFlag):
     REPLY = 0x08
     INVALID = 0x10
     TRACKED = 0x20
+    TO_ANOTHER = 0x80  # "dnat": its destination was translated before this flow looks at it
 
 
 KNOWN = (CtState.ESTABLISHED, CtState.RELATED)
