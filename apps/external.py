@@ -1,7 +1,8 @@
 """External address: what a host is to the machines outside, and how it finds them.
 
 The switch answers ARP, ND and ping for the host's addresses, and learns from the ARP and ND of others where they are.
-Only when it does not know a next hop, the controller asks for it.
+Only when it does not know a next hop, the controller asks for it. Who is known and says to all that it is elsewhere now
+(a standby that takes an address over, another network card) is believed; strangers who say so are not remembered.
 """
 
 from __future__ import annotations
@@ -25,13 +26,15 @@ from controller.pipeline.tables import DROP, GATEWAY, HOP, HOP_KNOWN, NEXT, Flow
 from controller.reader import Reader
 from controller.views import ExternalView, HostView, NetworkView, PortView, Way
 
+OVERHEARD = Table("overheard", Stage.TRANSLATE_OUT, DROP, "known machines outside that say to all where they are now")
 HOPS = Table("hops", Stage.TRANSLATE_OUT, DROP, "written by the switch itself: machines outside", learned=True)
 
 _SOLICITATION, _ADVERTISEMENT = 135, 136
 _PINGS = {4: (1, "icmpv4_type", 8, 0), 6: (58, "icmpv6_type", 128, 129)}  # protocol, field, request, reply
 _ROUTER_SOLICITED_OVERRIDE = 0xE0000000  # RFC 4861, 4.4: flags R, S and O
 _NO_ROUTER_BETWEEN = 255  # RFC 4861, 7.1: the hop limit of ND
-_NOBODY = "00:00:00:00:00:00"
+_NOBODY, _EVERYBODY = "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff"
+_ALL_NODES, _ALL_NODES_MAC = "ff02::1", "33:33:00:00:00:01"
 _UNICAST = (_NOBODY, "01:00:00:00:00:00")
 MAX_HOPS = 4096  # machines outside that a host remembers, by each version of IP
 # Routers are apart from machines, of which somebody on the wire can pretend to be as many as a subnet has addresses.
@@ -40,7 +43,7 @@ _ARP, _ICMPV6, _REQUEST, _TTL = 0x0806, 58, 1, 64
 
 
 class External(App):
-    tables = (GATEWAY, HOP, HOP_KNOWN, HOPS)
+    tables = (GATEWAY, HOP, HOP_KNOWN, OVERHEARD, HOPS)
 
     def fleet(self, fabric: Reader) -> Iterator[Flow]:
         for kind in ETHERTYPES:
@@ -83,6 +86,7 @@ class External(App):
                 why="its next hop is not known: the controller asks who that is",
             )  # fmt: skip
             yield from _nd(outside, way) if way.version == 6 else _arp(outside)
+            yield from _overheard(outside, way)
             yield _ping(outside, way)
             yield GATEWAY.flow(
                 Priority.ANYWHERE + 1, match(**mine, eth_type=kind), goto(Stage.TRANSLATE_IN),
@@ -170,6 +174,41 @@ def _nd(outside: ExternalView, way: Way) -> Iterator[Flow]:
     other: dict[str, Value] = {"segment": outside.segment, "eth_type": IPV6, "ip_proto": _ICMPV6}
     other |= {"icmpv6_type": _ADVERTISEMENT, "ipv6_dst": way.address}
     yield GATEWAY.flow(Priority.HERE, match(**other), why="no machine of the subnet outside")
+
+
+def _overheard(outside: ExternalView, way: Way) -> Iterator[Flow]:
+    """What machines outside say to all (RFC 5227, 3; RFC 4861, 7.2.6): a switch can only look whether it knows them by
+    looking them up."""
+    if way.version == 6:
+        says: dict[str, Value] = {
+            "eth_type": IPV6, "ip_proto": _ICMPV6, "nw_ttl": _NO_ROUTER_BETWEEN, "icmpv6_type": _ADVERTISEMENT,
+            "ipv6_dst": _ALL_NODES,
+        }  # fmt: skip
+        everybody, next_hop, address, mac, machines = (
+            _ALL_NODES_MAC,
+            NEXT_HOP6,
+            "ipv6_nd_target",
+            "ipv6_nd_tll",
+            _MACHINES6,
+        )
+        subnet6 = IPv6Network(way.subnet)
+        near: Value = (str(subnet6.network_address), str(subnet6.netmask))
+    else:
+        says = {"eth_type": _ARP}
+        everybody, next_hop, address, mac, machines = _EVERYBODY, NEXT_HOP, "arp_spa", "arp_sha", _MACHINES
+        subnet = IPv4Network(way.subnet)
+        near = (str(subnet.network_address), str(subnet.netmask))
+    for number, (who, pool) in enumerate(((near, machines), (way.gateway, _ROUTERS))):
+        told = {**says, "segment": outside.segment, address: who, mac: _UNICAST}
+        yield GATEWAY.flow(
+            Priority.FALLBACK + number, match(**told, eth_dst=everybody),
+            move(address, next_hop), resubmit(HOPS), load("eth_dst", everybody), resubmit(OVERHEARD), goto(NEXT),
+            why="a machine outside says to all where it is: is it known?",
+        )  # fmt: skip
+        yield OVERHEARD.flow(
+            Priority.ANYWHERE + number, match(**told, resolved=1), _learn(outside, next_hop, address, mac, pool),
+            why="it may be elsewhere now",
+        )  # fmt: skip
 
 
 def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str | None = None) -> Iterator[Flow]:
