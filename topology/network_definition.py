@@ -28,6 +28,9 @@ SPEC = f"{{{NAMESPACE}}}spec"
 """In ``<metadata>``: a JSON merge patch (RFC 7396), with what a Network says and libvirt has no words for."""
 
 _OWNER = f"{{{NAMESPACE}}}net"
+LEARNED = 16
+"""Addresses of each family that a vNIC of a routed network may make or set itself: libvirt's networks do not ask whose
+an address is, and nobody who is not known is reached from elsewhere."""
 _NO_BRIDGE = "a network of mode bridge is on a physical network, to which hosts have uplinks"
 _NAME_IT = "name it: --physical-network NAME, or <forward mode='bridge' dev='NAME'/>"
 
@@ -108,7 +111,7 @@ class _Reading(Findings):
         yield from self._uuid(root.findtext("uuid"))
         yield from self._forward(root.find("forward"), physical_network)
         yield from self._numbers(root)
-        yield from self._portgroups(root)
+        yield from self._portgroups(root, root.find("forward"))
         subnets = [subnet for ip in root.findall("ip") if (subnet := read_subnet(self, ip)) is not None]
         yield "subnets", subnets
         yield from read_dhcp(self, root)
@@ -219,7 +222,7 @@ class _Reading(Findings):
 
     # Portgroups
 
-    def _portgroups(self, root: Element) -> Iterator[tuple[str, Any]]:
+    def _portgroups(self, root: Element, forward: Element | None) -> Iterator[tuple[str, Any]]:
         isolated = (port := root.find("port")) is not None and port.get("isolated") == "yes"
         groups: dict[str, dict[str, Any]] = {}
         defaults = []
@@ -234,6 +237,10 @@ class _Reading(Findings):
         if isolated:
             for name in {DEFAULT_PORTGROUP: None, **groups}:
                 groups.setdefault(name, {}).setdefault("isolation", "isolated")
+        if forward is not None and forward.get("mode", "nat") != "bridge" and root.find("ip") is not None:
+            for name in {DEFAULT_PORTGROUP: None, **groups}:
+                if not groups.setdefault(name, {}).get("learning"):
+                    groups[name]["learn_addresses"] = LEARNED
         yield "portgroups", groups
 
     def _portgroup(self, element: Element) -> dict[str, Any]:

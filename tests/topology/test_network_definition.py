@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from controller.errors import InvalidInput
 from controller.model.documents import dump_spec
 from controller.model.network import NetworkSpec, PortGroup, network_uuid
-from topology.network_definition import NetworkDefinition, as_new, define_network, read_network_xml
+from topology.network_definition import LEARNED, NetworkDefinition, as_new, define_network, read_network_xml
 from topology.network_dump import dump_network
 from topology.network_rules import RULES
 from topology.network_schema import SchemaAnswer, check_schema
@@ -166,8 +166,25 @@ def test_the_network_that_libvirt_brings_along() -> None:
             "lease": 7200,
             "domain": "lab.example",
         },
+        "portgroups": {"default": {"learn_addresses": LEARNED}},
     }
     assert list(warned(DEFAULT)) == ["network@connections", "network/bridge@name", "network/bridge@stp"]
+
+
+@pytest.mark.parametrize(
+    ("forward", "learned"), [("", 0), ("<forward mode='route'/>", LEARNED), ("<forward mode='open'/>", LEARNED)]
+)
+def test_guests_of_a_routed_network_may_have_addresses_that_nobody_registered(forward: str, learned: int) -> None:
+    """Or nothing would reach them from elsewhere, as it does in libvirt's own networks."""
+    xml = (
+        f"<network><name>web</name>{forward}<ip address='10.1.0.1' prefix='24'/><portgroup name='db'/>"
+        "<portgroup name='nested' trustGuestRxFilters='yes'/></network>"
+    )
+    spec = NetworkSpec(**spec_of(xml))
+    found = {name: group.learn_addresses for name in spec.portgroup_names() if (group := spec.portgroup(name))}
+    assert found == {"default": learned, "db": learned, "nested": 0}
+    told = SPEC.format('{"portgroups": {"default": null}}')
+    assert "default" not in NetworkSpec(**spec_of(xml.replace("<ip ", f"{told}<ip "))).portgroups
 
 
 def test_portgroups_on_a_physical_network() -> None:
@@ -205,6 +222,7 @@ def test_a_name_server() -> None:
     assert spec_of(SERVER) == {
         "mode": "nat",
         "subnets": ["10.30.0.1/24"],
+        "portgroups": {"default": {"learn_addresses": LEARNED}},
         "dns": {
             "domain": "lab.example",
             "local_only": True,
