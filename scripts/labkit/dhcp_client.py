@@ -53,6 +53,11 @@ class Client:
         """Take an offer."""
         self._send(REQUEST, (50, socket.inet_aton(offer.address)), (54, socket.inet_aton(offer.server)))
 
+    def rebind(self) -> None:
+        """Ask whoever is there for more time (RFC 2131, 4.3.2)."""
+        self._xid = self._xid + 1 & 0xFFFFFFFF
+        self._send(REQUEST, ciaddr=socket.inet_aton(self.address or "0.0.0.0"))
+
     def release(self) -> None:
         """Give the address back."""
         address, self.address = self.address, None

@@ -1,4 +1,4 @@
-"""Frames at a steady rate between light guests, each with a number: what is lost, doubled, or comes late is counted.
+"""Packets at a steady rate, each with a number: what is lost, doubled, or comes late is counted.
 
 A process of its own (labkit.streamer) sends and counts, so what else the test does cannot hold it up. The userspace
 datapath reads each port from a socket that holds some 160 of such frames, less than a busy machine may keep
@@ -16,18 +16,20 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import netns as ns
 from .light import LightGuest
+from .ovs import Ovs
 from .run import LabError
 
 _ETHERTYPE = 0x88B5  # IEEE 802, 12: for local experiments; nobody answers it
 _SO_RCVBUFFORCE = 33  # socket(7)
 _PIDFD_GETFD = 438  # pidfd_getfd(2), the same number on every architecture
 _ENDING = 60.0  # seconds that the process may take to count what is under way
+RATE = 1000  # packets a second and stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,38 +67,61 @@ class Report:
         )
 
 
-class Streaming:
-    """Streams by name, sender → receiver (their first vNICs), while the block runs; ``reports`` when it has ended."""
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The sockets of a stream, which stay the caller's. A packet goes out as ``head`` and its number; it is known by
+    ``seen``, with the number behind it, where it comes."""
 
-    def __init__(self, ways: Mapping[str, tuple[LightGuest, LightGuest]]) -> None:
+    out: socket.socket
+    into: socket.socket
+    head: bytes
+    seen: bytes
+
+
+Way = tuple[LightGuest, LightGuest] | Ends
+"""Of frames from one guest's first vNIC to another's; or of anything."""
+
+
+class Streaming:
+    """Streams by name while the block runs, at ``rate`` packets a second each; ``reports`` when it has ended.
+    ``switches`` are those on the way, beside the guests' own hosts."""
+
+    def __init__(self, ways: Mapping[str, Way], rate: int = RATE, switches: Iterable[Ovs] = ()) -> None:
         self.reports: dict[str, Report] = {}
         self._ways = dict(ways)
+        self._rate = rate
+        self._switches = list(switches)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Streaming:
-        for host in {guest.host.name: guest.host for way in self._ways.values() for guest in way}.values():
-            _deepen_queues(host.process("ovs-vswitchd").pid)
-        plan, sockets = [], []
-        for sender, receiver in self._ways.values():
-            out, into = (_socket(guest.netns) for guest in (sender, receiver))
-            sockets += [out, into]
-            head = bytes.fromhex((receiver.nics[0].mac + sender.nics[0].mac).replace(":", ""))
-            head += struct.pack("!H8s", _ETHERTYPE, secrets.token_bytes(8))
-            plan.append([out.fileno(), into.fileno(), head.hex()])
-        argv = [sys.executable, "-m", "labkit.streamer", json.dumps(plan)]
+        guests = [guest for way in self._ways.values() if isinstance(way, tuple) for guest in way]
+        on_the_way = [*self._switches, *(guest.host for guest in guests)]
+        for switch in {each.owner: each for each in on_the_way}.values():
+            _deepen_queues(switch.process("ovs-vswitchd").pid)
+        ends = [_between(*way) if isinstance(way, tuple) else way for way in self._ways.values()]
+        plan = [[each.out.fileno(), each.into.fileno(), each.head.hex(), each.seen.hex()] for each in ends]
+        for each in ends:
+            each.into.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)
+            each.out.setblocking(False)
+            each.into.setblocking(False)
+        argv = [sys.executable, "-m", "labkit.streamer", json.dumps([self._rate, plan])]
         paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
         try:
             self._process = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths},
-                pass_fds=[each.fileno() for each in sockets], process_group=0,
+                pass_fds=[side.fileno() for each in ends for side in (each.out, each.into)], process_group=0,
             )  # fmt: skip
         finally:
-            for each in sockets:
-                each.close()
+            for way, each in zip(self._ways.values(), ends, strict=True):
+                if way is not each:
+                    each.out.close()
+                    each.into.close()
         assert self._process.stdout is not None
-        if self._process.stdout.readline() != "flowing\n":
-            self._process.kill()
-            raise LabError("the streams do not begin: no frame came through")
+        if (said := self._process.stdout.readline()) != "flowing\n":
+            self._process.communicate()
+            lost = {name: each["lost"] for name, each in zip(self._ways, json.loads(said), strict=True)}
+            missing = [name for name, gaps in lost.items() if gaps and gaps[0][0] == 0]
+            raise LabError(f"nothing comes through of the streams {', '.join(missing)}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -110,14 +135,19 @@ class Streaming:
         return "; ".join(f"{name}: {report}" for name, report in self.reports.items())
 
 
+def _between(sender: LightGuest, receiver: LightGuest) -> Ends:
+    """Frames from one guest's first vNIC to another's."""
+    head = bytes.fromhex((receiver.nics[0].mac + sender.nics[0].mac).replace(":", ""))
+    head += struct.pack("!H8s", _ETHERTYPE, secrets.token_bytes(8))
+    return Ends(_socket(sender.netns), _socket(receiver.netns), head, head)
+
+
 def _socket(netns: str) -> socket.socket:
     """A packet(7) socket on a guest's first vNIC that hears streams alone."""
 
     def work() -> socket.socket:
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        raw.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)
         raw.bind(("eth0", _ETHERTYPE))
-        raw.setblocking(False)
         return raw
 
     return ns.call_in(netns, work)

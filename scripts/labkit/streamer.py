@@ -1,4 +1,4 @@
-"""The process behind labkit.stream: sends numbered frames at a steady rate, and counts what comes of them.
+"""The process behind labkit.stream: sends numbered packets at a steady rate, and counts what comes of them.
 
 It never makes good for time in which the machine kept it waiting: a burst would overrun the switch's socket, and what
 is lost there would be its own doing.
@@ -17,10 +17,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-RATE = 1000  # frames a second and stream
 _SIZE = 60
 _SILENT = 0.05  # seconds without a frame that are worth telling
-_TURN = 4.0 / RATE  # seconds behind its time from which a frame is left out rather than sent late
+_TURNS = 4.0  # so many behind its time, a frame is left out rather than sent late
 _BEGIN = 20.0  # seconds in which the first frame of each stream has to come
 _PATIENCE = 3.0  # seconds without a frame, after the sending, from which what is missing is lost
 
@@ -32,6 +31,7 @@ class _Stream:
     out: socket.socket
     into: socket.socket
     head: bytes
+    seen: bytes
     sent: int = 0
     came: bytearray = field(default_factory=bytearray)
     highest: int = -1
@@ -55,8 +55,8 @@ class _Stream:
                 frame = self.into.recv(256)
             except OSError:
                 return
-            if frame[: len(self.head)] == self.head:
-                self._count(struct.unpack_from("!Q", frame, len(self.head))[0])
+            if frame.startswith(self.seen) and len(frame) >= len(self.seen) + 8:
+                self._count(struct.unpack_from("!Q", frame, len(self.seen))[0])
 
     def _count(self, number: int) -> None:
         now = time.monotonic()
@@ -84,8 +84,8 @@ class _Stream:
                 "silences": self.silences, "seconds": seconds}  # fmt: skip
 
 
-def _flow(streams: list[_Stream], until: float) -> bool:
-    """Send and take until told to stop; False when nothing came of some stream by ``until``."""
+def _flow(streams: list[_Stream], every: float, until: float) -> bool:
+    """Send every so many seconds, and take, until told to stop; False when nothing came of a stream by ``until``."""
     began = due = time.monotonic()
     told = False
     watched = [0, *(stream.into.fileno() for stream in streams)]
@@ -95,7 +95,7 @@ def _flow(streams: list[_Stream], until: float) -> bool:
         if now >= due:
             for stream in streams:
                 stream.send()
-            due = due + 1 / RATE if now - due < _TURN else now + 1 / RATE
+            due = (due if now - due < _TURNS * every else now) + every
         for stream in streams:
             stream.take()
         if not told and all(stream.came for stream in streams):
@@ -121,14 +121,15 @@ def _drain(streams: list[_Stream]) -> None:
 
 
 def main() -> int:
-    """Descriptors and heads of frames come as JSON; a line on standard input ends it."""
+    """The rate, and descriptors and heads of each stream, come as JSON; a line on standard input ends it."""
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # the rate holds on a busy machine as well
+    rate, plan = json.loads(sys.argv[1])
     streams = [
-        _Stream(socket.socket(fileno=out), socket.socket(fileno=into), bytes.fromhex(head))
-        for out, into, head in json.loads(sys.argv[1])
+        _Stream(socket.socket(fileno=out), socket.socket(fileno=into), bytes.fromhex(head), bytes.fromhex(seen))
+        for out, into, head, seen in plan
     ]
-    return 0 if _flow(streams, time.monotonic() + _BEGIN) else 1
+    return 0 if _flow(streams, 1 / rate, time.monotonic() + _BEGIN) else 1
 
 
 if __name__ == "__main__":

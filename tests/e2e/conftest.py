@@ -10,7 +10,7 @@ import pytest
 from e2e_fleet import Fleet, lab_name
 from labkit import Lab
 
-sys.path.append(str(Path(__file__).parent.parent / "store"))
+sys.path += [str(Path(__file__).parent.parent / room) for room in ("store", "services")]
 
 
 @pytest.fixture(scope="module")

@@ -1,21 +1,41 @@
-"""Who reaches whom between networks of all modes, on two hosts, and between them and the outside."""
+"""Who reaches whom between networks of all modes, on two hosts, and between them and the outside.
+
+A minute without a controller: `FLEETSWITCH_AWAY=60 scripts/test tests/e2e/test_routed.py -s -k nothing_is_lost`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 from e2e_bgp import FLEET_AS, PASSWORD, ROUTER_AS, Bird
+from e2e_bulk import BULK, carried
 from e2e_echo import answered
-from e2e_fleet import Fleet, eventually, pings, silent
-from labkit import LightGuest, Nic, netns
+from e2e_ends import answers, close, datagrams, questions
+from e2e_fleet import PATIENCE, Fleet, eventually, pings, silent
+from e2e_frames import arp_request, ethernet
+from e2e_leases import lease_ends
+from e2e_packets import IPV4, IPV6, advertisement, checksum, ipv4, solicitation
+from e2e_streams import nothing_is_lost
+from e2e_tracked import last_flow, tracked
+from labkit import LightGuest, Nic, netns, send
+from labkit.dhcp_client import ACK, Client, clients_at, serve
 from labkit.run import run
+from labkit.stream import Ends
+
+from controller.model.host import HostSpec
+from controller.model.subnet import gateway_mac
 
 pytestmark = pytest.mark.lab
 HOSTS = 2
@@ -28,6 +48,8 @@ PLACES = {f"{name}{number}": (f"h{number}", name) for name in MODES for number i
 
 FORWARDED = {"web1": 8081, "web2": 8082}  # nat guests, and the ports of all hosts' external addresses that lead there
 
+AWAY = float(os.environ.get("FLEETSWITCH_AWAY", "3"))  # seconds without a controller
+RATE = 200  # packets a second of each of many streams
 OWN, OUTSIDE = "its own network", "the outside"
 PAGE = Path(__file__).parents[2] / "docs" / "features" / "routing.md"
 
@@ -356,6 +378,50 @@ def test_answers_to_nat_guests_that_are_too_big_are_told_of(
             answering.kill()
 
 
+def test_tcp_of_guests_with_huge_frames_comes_through_narrow_tunnels(
+    fleet: Fleet, guests: dict[str, LightGuest]
+) -> None:
+    """Tunnels carry 1400 bytes, guests' vNICs 9000: who heeds what it is told gets through anywhere, and who does not
+    gets through its gateway, which tells it again."""
+    found = {name: fleet.get("Host", name) for name in fleet.hosts}
+    usual = [
+        {"kind": "Host", "name": name, **{key: document[key] for key in HostSpec.model_fields if key in document}}
+        for name, document in found.items()
+    ]
+    fleet.client.post("/apply", [{**each, "underlay_mtu": 1450} for each in usual], wait=30.0)
+    for host in fleet.hosts.values():
+        netns.ip_batch(["link set eth1 mtu 1450"], host.netns)
+    wanted = {
+        f"huge-{network}{number}": (f"h{number}", [Nic(network, mtu=9000,
+            addresses=(f"{SUBNETS[network]}.2{number}/24", f"{SUBNETS6[network]}2{number}/112"),
+            gateways=(f"{SUBNETS[network]}.1", f"{SUBNETS6[network]}1"))])
+        for network, number in (("web", 1), ("web", 2), ("api", 2))
+    }  # fmt: skip
+    huge = fleet.lights(wanted)
+    ports = [yaml.safe_load(guest.ports_yaml().removeprefix("---")) for guest in huge.values()]
+    own = [[each.split("/")[0] for each in guest.nics[0].addresses] for guest in huge.values()]
+    fleet.client.post("/apply", [{**p, "addresses": a} for p, a in zip(ports, own, strict=True)], wait=30.0)
+    one, two, routed = huge.values()
+    try:
+        assert fleet.get("Network", "web")["status"]["mtu"] == 1400
+        for guest in huge.values():  # as if it had not been told
+            guest.run("sysctl -qw net.ipv6.conf.eth0.accept_ra_mtu=0 net.ipv6.conf.eth0.mtu=9000")
+        for to in own[2]:
+            assert carried(one.netns, routed.netns, to) == BULK
+        for to in ("203.0.113.1", "2001:db8:1::1"):
+            for guest in (one, routed):
+                assert carried(guest.netns, fleet.lab.outside, to) == BULK
+        for guest in (one, two):
+            guest.run("ip link set eth0 mtu 1400")
+        for to in own[1]:
+            assert carried(one.netns, two.netns, to) == BULK
+    finally:
+        for host in fleet.hosts.values():
+            netns.ip_batch(["link set eth1 mtu 1500"], host.netns)
+        fleet.stop(huge.values())
+        fleet.client.post("/apply", usual, wait=30.0)
+
+
 def test_what_is_behind_a_guest_is_reached_by_its_route(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
     guests["lab1"].run("ip addr add 10.50.7.1/32 dev lo; ip addr add fd50::1/128 dev lo")
     for name in ("web1", "web2", "api2", "lab2"):
@@ -368,18 +434,168 @@ def test_what_is_behind_a_guest_is_reached_by_its_route(fleet: Fleet, guests: di
         assert code == 0, said
 
 
-def test_networks_reach_each_other_without_a_controller(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
-    fleet.controller.stop(signal.SIGKILL)
+def test_a_machine_outside_that_has_another_mac_is_reached_when_it_says_so(
+    fleet: Fleet, guests: dict[str, LightGuest]
+) -> None:
+    """Whether there is a controller or not: as when a standby takes an address over."""
+    out, there, there6 = fleet.lab.outside, "203.0.113.50", "2001:db8:1::50"
+
+    def becomes(mac: str) -> None:
+        lines = [f"link add link eth0 name moves address {mac} type macvlan mode bridge", "link set moves up",
+                 f"addr add {there}/32 dev moves", f"addr add {there6}/128 dev moves nodad"]  # fmt: skip
+        lines += [f"route add {host}/32 dev moves src {there} table 50" for host in ("203.0.113.11", "203.0.113.12")]
+        netns.ip_batch([*lines, f"rule add from {there} lookup 50"], out)
+
+    def goes() -> None:
+        netns.ip_batch([f"rule del from {there} lookup 50", "link del moves"], out)
+
+    outside(fleet, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=1")  # its other card says nothing of this address
+    macs = [f"52:54:00:0d:00:0{number}" for number in range(3)]
+    becomes(macs[0])
     try:
-        for other in ("api1", "api2", "lab2"):
-            assert pings(guests["web1"], address(other))
-        assert pings(guests["db2"], FAR)
-        assert pings(guests["web1"], FAR6)
-        assert pings(guests["db2"], FAR6)
-        assert silent(guests["db2"], address("web1"))
+        for to in (there, there6):
+            eventually(f"{to} is reached", lambda to=to: pings(guests["web1"], to, tries=1))
+        for number, mac in enumerate(macs[1:]):
+            goes()
+            becomes(mac)
+            if number:
+                fleet.controller.stop(signal.SIGKILL)
+            for to, said in (
+                (there, arp_request(mac, there, there)),
+                (there6, ethernet("33:33:00:00:00:01", mac, IPV6, advertisement(there6, there6, mac))),
+            ):
+
+                def told(to: str = to, said: bytes = said) -> bool:
+                    send(out, "moves", said)
+                    return pings(guests["web1"], to, tries=1)
+
+                eventually(f"{to} is reached at {mac}", told)
     finally:
-        fleet.controller.start()
+        if fleet.controller.process() is None:
+            fleet.controller.start()
+        goes()
     fleet.settle()
+
+
+def test_what_the_switch_would_do_behind_its_connection_tracker(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    """ofproto/trace is told what the tracker would say; it translates as that would, but for answers."""
+    web = guests["web1"]
+    own, host = web.ports()[0], "203.0.113.11"
+    eventually("it reaches the outside", lambda: pings(web, FAR, tries=1))
+
+    def asked(*words: str) -> list[dict[str, str]]:
+        return list(json.loads(run(netns.argv_in(fleet.lab.outside, ["ip", "-j", *words])).stdout))
+
+    there = asked("link", "show", "eth0")[0]["address"]
+    mac = asked("neigh", "show", "to", host)[0]["lladdr"]
+    leaves = f"dl_src={web.nics[0].mac},dl_dst={gateway_mac('web')},nw_src={address('web1')},nw_dst={FAR},nw_ttl=64"
+    comes = f"dl_src={there},dl_dst={mac},nw_src={FAR},nw_ttl=64,nw_dst={host}"
+    wire = fleet.hosts["h1"].vsctl("get", "Interface", "fs-int1", "name").strip('"')
+
+    # A guest begins: no answer to a forward, no connection that is known, and then with its host's address.
+    said, out = tracked(fleet, "h1", own, f"udp,{leaves},udp_src=5,udp_dst=9", *["trk,new"] * 3)
+    assert f"Modified flow: nw_src={host}," in said
+    assert out == "eth2"
+    assert all(each in last_flow(said) for each in (f"dl_src={mac}", f"dl_dst={there}", f"nw_src={host}", "nw_ttl=63"))
+    # It goes on.
+    said, out = tracked(fleet, "h1", own, f"udp,{leaves},udp_src=5,udp_dst=9", *["trk,est"] * 2)
+    assert ("commit" in said, out) == (False, "eth2")
+    # A forward, and a port that leads nowhere.
+    forwarded = f"udp,{comes},udp_src=5,udp_dst={FORWARDED['web1']}"
+    said, out = tracked(fleet, "h1", wire, forwarded, *["trk,new"] * 2)
+    assert out == own
+    to_guest = (f"dl_src={gateway_mac('web')}", f"dl_dst={web.nics[0].mac}", f"nw_dst={address('web1')}", "tp_dst=80")
+    assert all(each in last_flow(said) for each in to_guest)
+    assert tracked(fleet, "h1", wire, f"udp,{comes},udp_src=5,udp_dst=9", "trk,new")[1] == "drop"
+    # An answer is let in. Its address is left as it is here, where the tracker would make it the guest's: nobody's.
+    said, out = tracked(fleet, "h1", wire, f"udp,{comes},udp_src=9,udp_dst=5", "trk,est,rpl")
+    assert re.search(r"ct_state=\+est[^,]*, priority \d+\n.*set_field:", said), said
+    assert out == "drop"
+
+
+@contextlib.contextmanager
+def every_way(fleet: Fleet, guests: dict[str, LightGuest]) -> Iterator[dict[str, Ends]]:
+    """A stream of each kind of packet that a host has to do with."""
+    out, (one, two) = fleet.lab.outside, ("203.0.113.11", "203.0.113.12")
+    web, mac = guests["web1"], gateway_mac("web")
+    own, own6 = address("web1"), address6("web1")
+    echo = struct.pack("!BBHHH", 8, 0, 0, 1, 1)
+    echo = echo[:2] + struct.pack("!H", checksum(echo)) + echo[4:]
+    ping = ethernet(mac, web.nics[0].mac, IPV4, ipv4(own, f"{SUBNETS['web']}.1", 1, echo))[: 14 + 28]
+    ask6 = solicitation(own6, f"{SUBNETS6['web']}1", web.nics[0].mac)
+    outer = json.loads(run(netns.argv_in(out, ["ip", "-j", "link", "show", "eth0"])).stdout)[0]["address"]
+
+    def to(guest: str, port: int) -> tuple[str, tuple[str, int]]:
+        return guests[guest].netns, (address(guest), port)
+
+    ways = {
+        "nat": datagrams(web.netns, own, (FAR, 9001), out, (FAR, 9001)),
+        "nat66": datagrams(guests["web2"].netns, address6("web2"), (FAR6, 9002), out, (FAR6, 9002)),
+        "answers by nat": answers(guests["shop2"].netns, address("shop2"), out, (FAR, 9003)),
+        "nat to route": datagrams(web.netns, own, (address("api2"), 9004), *to("api2", 9004)),
+        "route to route": datagrams(guests["db2"].netns, address("db2"), (address("api1"), 9005), *to("api1", 9005)),
+        "outside to route": datagrams(out, FAR, (address("db2"), 9006), *to("db2", 9006)),
+        "forward": datagrams(out, FAR, (one, FORWARDED["web1"]), *to("web1", 80)),
+        "forward to another host": datagrams(out, FAR, (one, FORWARDED["web2"]), *to("web2", 80)),
+        "gateway by ARP": questions(web.netns, "eth0", arp_request(web.nics[0].mac, own, f"{SUBNETS['web']}.1")[:42]),
+        "gateway by ND": questions(web.netns, "eth0", ethernet("33:33:00:00:00:01", web.nics[0].mac, IPV6, ask6)),
+        "gateway by ping": questions(web.netns, "eth0", ping),
+        "another guest by ARP": questions(
+            web.netns, "eth0", arp_request(web.nics[0].mac, own, address("web2"))[:42]
+        ),
+        "a host by ARP": questions(out, "eth0", arp_request(outer, "203.0.113.1", two)[:42]),
+    }  # fmt: skip
+    try:
+        yield ways
+    finally:
+        for each in ways.values():
+            close(each)
+
+
+@pytest.mark.alone
+def test_nothing_is_lost_while_there_is_no_controller(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
+    """And leases that ended meanwhile are given again at once, to the guests that had them."""
+    shop = {
+        "kind": "Network",
+        "name": "shop",
+        "mode": "nat",
+        "subnets": [f"{SUBNETS['shop']}.0/24", f"{SUBNETS6['shop']}/112"],
+    }
+    low, high = f"{SUBNETS['shop']}.100", f"{SUBNETS['shop']}.101"
+    fleet.client.post("/apply", [{**shop, "dhcp": {"range": [low, high], "lease": 120}}], wait=30.0)
+    late = fleet.lights({name: (host, [Nic("shop")]) for name, host in (("late1", "h1"), ("late2", "h2"))})
+
+    with clients_at(list(late.values())) as clients, every_way(fleet, guests) as ways:
+        for client in clients:
+            client.discover()
+        assert serve(clients, Client.take, PATIENCE) == []
+        had = [client.address for client in clients]
+        just, long_ago = clients
+
+        def happens() -> None:
+            fleet.controller.stop(signal.SIGKILL)
+            until = time.monotonic() + AWAY
+            try:
+                for name, reached in (("web1", ("api1", "api2", "lab2")), ("db2", ("api1", "lab1"))):
+                    assert all(pings(guests[name], address(other)) for other in reached), name
+                    assert all(pings(guests[name], far) for far in (FAR, FAR6)), name
+                assert silent(guests["db2"], address("web1"))
+                time.sleep(max(0.0, until - time.monotonic()))
+                lease_ends(fleet, just.mac, 30)
+                lease_ends(fleet, long_ago.mac, 1000)
+            finally:
+                fleet.controller.start()
+            returned = time.monotonic()
+            just.rebind()
+            long_ago.discover()
+            assert serve(clients, lambda client, answer: client.take(answer) or answer.kind == ACK, PATIENCE) == []
+            print(f"leases are given {time.monotonic() - returned:.2f} s after the API answers")
+            fleet.settle()
+
+        nothing_is_lost(fleet, ways, happens, RATE)
+        assert [client.address for client in clients] == had
+    fleet.client.post("/apply", [shop], wait=30.0)
+    fleet.stop(late.values())
 
 
 def test_a_router_learns_by_bgp_where_guests_are(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
