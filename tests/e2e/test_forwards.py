@@ -3,6 +3,7 @@ outside does."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from collections.abc import Iterator
@@ -174,6 +175,29 @@ def test_ranges_of_udp(fleet: Fleet, guests: Guests, address: str, port: int, in
     at, source = ("::", FAR6) if ":" in address else ("", FAR)
     with Echo(guests["g2"], inside, socket.SOCK_DGRAM, at) as server:
         assert asks(fleet.lab.outside, source, (address, port)) in server.peers
+
+
+@pytest.mark.parametrize("client", ["outside", "g1", "g2", "other"])
+@pytest.mark.parametrize("host", ["h1", "h2"])
+def test_datagrams_that_nobody_answers(fleet: Fleet, guests: Guests, client: str, host: str) -> None:
+    """As those of syslog: not the first one alone."""
+    space = fleet.lab.outside if client == "outside" else guests[client].netns
+    with (
+        a_socket(guests["g2"].netns, socket.SOCK_DGRAM, "", 5003) as server,
+        a_socket(space, socket.SOCK_DGRAM) as sender,
+    ):
+        server.setblocking(False)
+        came = 0
+
+        def several() -> bool:
+            nonlocal came
+            sender.sendto(b"x", (EXTERNAL[host], 5003))
+            with contextlib.suppress(BlockingIOError):
+                while server.recv(10):
+                    came += 1
+            return came > 3
+
+        eventually("several have come", several)
 
 
 def test_nothing_else_comes_in(fleet: Fleet, guests: Guests) -> None:

