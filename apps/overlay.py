@@ -48,31 +48,25 @@ class Overlay(App):
                 goto(TUNNEL_PEER),
                 why=f"from another host by {kind}; the key tells the segment, and whether the sender is isolated",
             )
-        mixed = len({":" in host.tunnel_ip for host in fabric.hosts() if host.tunnel_ip is not None}) > 1
-        for host in fabric.hosts():
-            if host.tunnel_ip is None:
-                continue
-            yield TUNNEL_PEER.flow(
-                Priority.ANYWHERE,
-                match(**_outer(host.tunnel_ip, "src")),
-                load(PEER, host.number),
-                goto(TUNNEL_SEGMENT),
-                why=f"from host {host.name}",
-            )
-            yield TUNNEL.flow(
-                Priority.ANYWHERE,
-                match(peer=host.number),
-                *_encapsulate(host.tunnel_ip, mixed),
-                output(TUNNEL_PORTS[host.tunnel]),
-                why=f"to host {host.name} by {host.tunnel}",
-            )
 
-    def host(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
-        yield TUNNEL.flow(Priority.HERE, match(peer=host.number), why="this is the host itself")
-        if host.tunnel_ip is not None:
-            yield TUNNEL_PEER.flow(
-                Priority.HERE, match(**_outer(host.tunnel_ip, "src")), why="forged: no host sends to itself by a tunnel"
-            )
+    def peer(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
+        """Not on the host itself: no copy of a flood goes there, and nobody comes in with its own address."""
+        if host.tunnel_ip is None:
+            return
+        yield TUNNEL_PEER.flow(
+            Priority.ANYWHERE,
+            match(**_outer(host.tunnel_ip, "src")),
+            load(PEER, host.number),
+            goto(TUNNEL_SEGMENT),
+            why=f"from host {host.name}",
+        )
+        yield TUNNEL.flow(
+            Priority.ANYWHERE,
+            match(peer=host.number),
+            *_encapsulate(host.tunnel_ip, fabric.tunnels_are_mixed()),
+            output(TUNNEL_PORTS[host.tunnel]),
+            why=f"to host {host.name} by {host.tunnel}",
+        )
 
     def port(self, port: PortView, fabric: Reader) -> Iterator[Flow]:
         network, host = fabric.network(port.network), fabric.host(port.host)

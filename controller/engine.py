@@ -29,7 +29,7 @@ PIPELINE = "pipeline"
 _METHODS = {
     Scope.FLEET: "fleet", Scope.NETWORK: "network", Scope.PORT: "port",
     Scope.LOCAL: "local", Scope.HOST: "host", Scope.MEMBER: "member", Scope.REGISTRATION: "registration",
-    Scope.FORWARD: "forward",
+    Scope.FORWARD: "forward", Scope.PEER: "peer",
 }  # fmt: skip
 
 _NOWHERE: frozenset[str] = frozenset()
@@ -65,6 +65,10 @@ class HostTable:
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
+
+    def by_identity(self) -> dict[tuple[int, int], Entry]:
+        """A new one, of which the caller may do what it wants."""
+        return {entry.identity: entry for entry in self._entries.values()}
 
     @property
     def meters(self) -> Set[int]:
@@ -193,7 +197,7 @@ class Engine:
         """Blocks that exist, or cease to, because of this key's object."""
         match key:
             case ("host", str(name)):
-                return self._with_scopes((name,), Scope.HOST)
+                return self._with_scopes((name,), Scope.HOST, Scope.PEER)
             case ("network", str(name)):
                 return self._with_scopes((name,), Scope.NETWORK)
             case ("port", str(name)):
@@ -285,7 +289,7 @@ class Engine:
                 return reader.network(block.objects[0]) is not None
             case Scope.PORT | Scope.LOCAL:
                 return reader.port(block.objects[0]) is not None
-            case Scope.HOST:
+            case Scope.HOST | Scope.PEER:
                 return reader.host(block.objects[0]) is not None
             case Scope.MEMBER:
                 network, host = block.objects
@@ -335,6 +339,9 @@ class Engine:
             case Scope.FORWARD:
                 if (forward := reader.forward(block.objects[0])) is not None:
                     yield from app.forward(forward, reader)
+            case Scope.PEER:
+                if (host := reader.host(block.objects[0])) is not None:
+                    yield from app.peer(host, reader)
 
     def _place(self, block: BlockId, reader: Reader) -> frozenset[str]:
         if not self._exists(block):
@@ -360,6 +367,8 @@ class Engine:
             case Scope.FORWARD:
                 forward = reader.forward(block.objects[0])
                 return frozenset(forward.hosts) if forward is not None else _NOWHERE
+            case Scope.PEER:
+                return reader.peers(block.objects[0])
 
     def _carry(self, network: str, reader: Reader) -> frozenset[str]:
         """Hosts that carry a network; the same set for all of its blocks, of which there are thousands."""

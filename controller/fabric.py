@@ -94,6 +94,8 @@ class Fabric:
             self._set(("strays", name), _stray_views(name, rows) or None, touched)
         if hosts:
             self._outsides(rows, touched)
+            families = {":" in spec.tunnel_ip for spec in rows.hosts.values() if spec.tunnel_ip is not None}
+            self._set(("tunnels are mixed",), len(families) > 1 or None, touched)
             networks |= self._resized(rows)
         if hosts or networks or any(kind == NAT_ADDRESS for kind, _ in pending):
             self._allot(rows, touched)
@@ -171,6 +173,7 @@ class Fabric:
         reasons = ("ports of network on host", "external of network on host", "forwards of network on host")
         here = any((reason, network, host) in self._groups for reason in reasons)
         self._member(("hosts of network", network), host, here)
+        self._member(("networks of host", host), network, here)
 
     def _route(self, network: str) -> None:
         """Note whether a network's guests reach others, and whether they are reached; its hosts are looked at anew."""

@@ -58,6 +58,7 @@ _SCOPES = {
     Scope.MEMBER: "for each network on each host that carries it, there",
     Scope.REGISTRATION: "for each registered vNIC, on every host that carries its network",
     Scope.FORWARD: "for each port forward, on the hosts whose external address it means",
+    Scope.PEER: "for each host, on the others with which it exchanges packets by tunnels",
 }
 
 

@@ -31,7 +31,7 @@ class Origin:
         """Kind and name of the row that caused it; empty where every row did."""
         if self.block.scope is Scope.FLEET:
             return "", ""
-        if self.block.scope is Scope.HOST:
+        if self.block.scope in {Scope.HOST, Scope.PEER}:
             return "Host", self.block.objects[0]
         if self.block.scope is Scope.FORWARD:
             return "PortForward", self.block.objects[0]

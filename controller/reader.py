@@ -68,6 +68,22 @@ class Reader:
             return self._get(("hosts that send",)) or ()
         return self._get(("hosts that take",)) or () if view.gateway.nat else ()
 
+    def peers(self, host: str) -> frozenset[str]:
+        """The other hosts with which it exchanges packets by tunnels: they carry an overlay network too, or route as it
+        does."""
+        found: set[str] = set()
+        for name in self._get(("networks of host", host)) or ():
+            if (network := self.network(name)) is not None and network.overlay:
+                found.update(self.hosts_of_network(name))
+        routing = {*(self._get(("hosts that send",)) or ()), *(self._get(("hosts that take",)) or ())}
+        if host in routing:
+            found |= routing
+        return frozenset(found - {host})
+
+    def tunnels_are_mixed(self) -> bool:
+        """Whether some hosts have IPv4 tunnel addresses and some IPv6."""
+        return bool(self._get(("tunnels are mixed",)))
+
     def has_vnic(self, network: str, host: str) -> bool:
         """Whether the host has a vNIC in the network."""
         return bool(self._get(("ports of network on host", network, host)))

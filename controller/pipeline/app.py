@@ -17,7 +17,8 @@ class Scope(IntEnum):
     FLEET: once, on every host. NETWORK: a network, on every host that carries it. PORT: a vNIC, on every host that
     carries its network. LOCAL: a vNIC, on its own host. HOST: a host, on itself. MEMBER: a network on a host that
     carries it, there. REGISTRATION: a vNIC that is registered with addresses, running or not, on every host that
-    carries its network. FORWARD: a port forward, on the hosts whose external address it means.
+    carries its network. FORWARD: a port forward, on the hosts whose external address it means. PEER: a host, on the
+    others with which it exchanges packets by tunnels.
     """
 
     FLEET = 0
@@ -28,6 +29,7 @@ class Scope(IntEnum):
     MEMBER = 5
     REGISTRATION = 6
     FORWARD = 7
+    PEER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class BlockId:
                 return f"Network {self.objects[0]}"
             case Scope.PORT | Scope.LOCAL | Scope.REGISTRATION:
                 return f"Port {self.objects[0]}"
-            case Scope.HOST:
+            case Scope.HOST | Scope.PEER:
                 return f"Host {self.objects[0]}"
             case Scope.MEMBER:
                 return f"Network {self.objects[0]} on Host {self.objects[1]}"
@@ -98,4 +100,8 @@ class App:
 
     def forward(self, forward: ForwardView, fabric: Reader) -> Iterator[Flow]:
         """Flows of a port forward on the hosts whose external address it means."""
+        yield from ()
+
+    def peer(self, host: HostView, fabric: Reader) -> Iterator[Flow]:
+        """Flows of a host on the others with which it exchanges packets by tunnels, the same on each."""
         yield from ()

@@ -260,6 +260,7 @@ def test_which_tables_are_reached() -> None:
         (Scope.LOCAL, ("a",), "Port a"),
         (Scope.HOST, ("kvm1",), "Host kvm1"),
         (Scope.MEMBER, ("web", "kvm1"), "Network web on Host kvm1"),
+        (Scope.PEER, ("kvm1",), "Host kvm1"),
     ],
 )
 def test_the_row_that_caused_a_block(scope: Scope, objects: tuple[str, ...], row: str) -> None:
