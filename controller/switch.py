@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 _READ_SECONDS = 30.0
 _BUNDLE_SECONDS = 30.0
 _ECHO_SECONDS = 1.0
+_READ_AT_ONCE = 1 << 14  # bytes of flows: a few milliseconds, in which a thread would hardly have begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +310,15 @@ class Switch:
         request = messages.flow_desc_request(cookie=own_cookie(bytes(7)), cookie_mask=OWNER_BITS)
         body = await connection.multipart(request, _READ_SECONDS)
         if distrusted is None:
-            wanted = {entry.identity: entry for entry in self._table}
-            found, wrong = await asyncio.to_thread(self._contents.read, body, wanted)
+            wanted = self._table.by_identity()
+            if len(body) < _READ_AT_ONCE:
+                found, wrong = self._contents.read(body, wanted)
+            else:
+                found, wrong = await asyncio.to_thread(self._contents.read, body, wanted)
             self._drift.found(wrong)
+        elif len(body) < _READ_AT_ONCE:
+            found = _own_identities(body)
+            wrong = found & distrusted
         else:
             found = await asyncio.to_thread(_own_identities, body)
             wrong = found & distrusted
@@ -338,9 +345,12 @@ class Switch:
 
     def _compare(self, has: set[Identity]) -> None:
         """All that the switch lacks and all that it should not have is pending."""
-        wanted = {entry.identity: entry for entry in self._table}
-        self._adds = {identity: entry for identity, entry in wanted.items() if identity not in has}
-        self._removes = has - wanted.keys()
+        wanted = self._table.by_identity()
+        right = wanted.keys() & has
+        self._removes = has - right
+        for identity in right:
+            del wanted[identity]
+        self._adds = wanted
 
     async def _push(self, connection: Connection) -> None:
         """Send the difference until there is none."""
@@ -348,7 +358,7 @@ class Switch:
         while connection.is_active and self._has is not None:
             adds, removes, wrong = self._adds, self._removes, self._wrong
             self._adds, self._removes, self._wrong = {}, set(), set()
-            batch = [e for i, e in adds.items() if i not in self._has and i not in self._refused]
+            batch = {i: e for i, e in adds.items() if i not in self._has and i not in self._refused}
             gone = [*(identity for identity in removes if identity in self._has), *wrong]
             if not batch and not gone:
                 self._meters.drop(connection, self._table.meters)
@@ -362,19 +372,19 @@ class Switch:
         self._idle = True
         self._on_state()
 
-    async def _bundle(self, connection: Connection, batch: list[Entry], gone: list[Identity]) -> None:
+    async def _bundle(self, connection: Connection, batch: dict[Identity, Entry], gone: list[Identity]) -> None:
         """One atomic bundle. Deletions go first, so that a flow that takes another's place ends up there."""
-        data = [messages.delete_flow(table, cookie) for table, cookie in gone]
-        data += [entry.add for entry in batch]
-        await self._meters.ensure(connection, {entry.meter for entry in batch if entry.meter})
+        data = [messages.bundled(messages.delete_flow(table, cookie), cookie) for table, cookie in gone]
+        data += [entry.bundled for entry in batch.values()]
+        await self._meters.ensure(connection, {entry.meter for entry in batch.values() if entry.meter})
         try:
             await connection.bundle(data, _BUNDLE_SECONDS)
         except BundleRefused as refusal:
-            self._note_refusal(refusal, batch, gone)
+            self._note_refusal(refusal, list(batch.values()), gone)
             return
         if self._has is not None:
             self._has.difference_update(gone)
-            self._has.update(entry.identity for entry in batch)
+            self._has.update(batch)
 
     def _note_refusal(self, refusal: BundleRefused, batch: list[Entry], gone: list[Identity]) -> None:
         """Leave out what was refused and try the rest again at once; one bad flow shall not keep the others away."""

@@ -81,11 +81,18 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _Batch:
-    """The transaction ids of a bundle's messages and the errors that came for them."""
+    """A bundle under way: the errors that came for its messages, by transaction id."""
 
-    first: int
-    count: int
-    failures: list[tuple[int, str]] = field(default_factory=list)
+    messages: Sequence[bytes]
+    errors: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[tuple[int, str]]:
+        """Of every message with such a transaction id: its index, and the error's text."""
+        if not self.errors:
+            return []
+        xids = enumerate(int.from_bytes(data[4:8], "big") for data in self.messages)
+        return [(index, self.errors[xid]) for index, xid in xids if xid in self.errors]
 
 
 class Connection(Transport):
@@ -113,7 +120,6 @@ class Connection(Transport):
         self._xid = 0
         self._waiters: dict[int, _Waiter] = {}
         self._batch: _Batch | None = None
-        self._bundle_id = 0
         self._bundling = asyncio.Lock()
 
     # -- what others ask ---------------------------------------------------------------------------------------------
@@ -134,8 +140,8 @@ class Connection(Transport):
         return f"switch {self.dpid:016x} ({self.peer})" if self.features else f"OpenFlow peer {self.peer}"
 
     def next_xid(self, count: int = 1) -> int:
-        """The first of ``count`` transaction ids in a row; never 0."""
-        if self._xid + count > 0xFFFFFFFF:
+        """The first of ``count`` transaction ids in a row; never 0, and none of a bundle's messages."""
+        if msg.is_bundled(self._xid + count):
             self._xid = 0
         first = self._xid + 1
         self._xid += count
@@ -164,7 +170,8 @@ class Connection(Transport):
         return await self._ask(data, timeout, kind, self.limits.multipart if max_bytes is None else max_bytes)
 
     async def bundle(self, messages: Sequence[bytes], timeout: float) -> None:  # noqa: ASYNC109
-        """Applies messages atomically and in order, or none of them.
+        """Applies messages atomically and in order, or none of them. Each is what ``messages.bundled`` made, and may
+        be the same for many connections.
 
         One bundle is under way at a time. A barrier collects the refusals of single messages before the commit, since
         Open vSwitch commits the rest of a bundle of which it refused a meter. Raises BundleRefused, or OpenFlowError
@@ -261,9 +268,9 @@ class Connection(Transport):
 
     def _error(self, xid: int, error: ErrorMessage) -> None:
         batch = self._batch
-        if batch is not None and 0 <= xid - batch.first < batch.count:
-            if len(batch.failures) < _MAX_FAILURES:
-                batch.failures.append((xid - batch.first, error.text))
+        if batch is not None and msg.is_bundled(xid):
+            if len(batch.errors) < _MAX_FAILURES:
+                batch.errors.setdefault(xid, error.text)
         elif xid in self._waiters:
             self._fail(xid, Refused(error, self.where))
         else:
@@ -300,40 +307,37 @@ class Connection(Transport):
         finally:
             self._waiters.pop(xid, None)
 
-    async def _control(self, bundle_id: int, kind: Bundle) -> None:
+    async def _control(self, kind: Bundle) -> None:
         xid = self.next_xid()
         try:
             future = self._expect(xid)
-            self.send(msg.bundle_control(bundle_id, kind, xid=xid))
+            self.send(msg.bundle_control(msg.BUNDLE, kind, xid=xid))
             await future
         finally:
             self._waiters.pop(xid, None)
 
     async def _bundle(self, messages: Sequence[bytes]) -> None:
-        self._bundle_id = bundle_id = (self._bundle_id + 1) & 0xFFFFFFFF
-        first = self.next_xid(len(messages))
-        self._batch = batch = _Batch(first, len(messages))
+        self._batch = batch = _Batch(messages)
         committing = False
         try:
-            await self._control(bundle_id, Bundle.OPEN)
-            adds = (msg.bundle_add(bundle_id, data, first + i) for i, data in enumerate(messages))
-            for chunk in msg.writes(adds):
+            await self._control(Bundle.OPEN)
+            for chunk in msg.writes(messages):
                 self.send(chunk)
                 await self.drain()
             await self._barrier()
-            if batch.failures:
+            if batch.errors:
                 raise BundleRefused(batch.failures, self.where)
             committing = True
-            await self._control(bundle_id, Bundle.COMMIT)
+            await self._control(Bundle.COMMIT)
         except Refused as refused:
             # The switch names the message that failed in an error of its own, which may come behind.
-            if committing and not batch.failures:
+            if committing and not batch.errors:
                 await self._barrier()
             raise BundleRefused([*batch.failures, (-1, refused.error.text)], self.where) from refused
         finally:
             self._batch = None
             if not committing:
-                self.send(msg.bundle_control(bundle_id, Bundle.DISCARD, xid=self.next_xid()))
+                self.send(msg.bundle_control(msg.BUNDLE, Bundle.DISCARD, xid=self.next_xid()))
 
     async def _barrier(self) -> None:
         xid = self.next_xid()

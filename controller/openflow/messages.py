@@ -8,7 +8,7 @@ caller encodes them once however many switches get them.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -21,6 +21,7 @@ ALL_TABLES = 255
 MASK64 = 0xFFFFFFFFFFFFFFFF
 MAX_MESSAGE = 0xFFFF
 WRITE = 65536
+_JOINED = 4096  # messages that are copied together: half a megabyte of flows
 EMPTY_MATCH = b"\0\1\0\4\0\0\0\0"
 
 
@@ -370,6 +371,27 @@ def meter_mod(
     return message(Type.METER_MOD, body, xid)
 
 
+BUNDLE = 1
+"""The id of every bundle: of a connection one is under way at a time."""
+_BUNDLED = 1 << 31
+
+
+def is_bundled(xid: int) -> bool:
+    """Whether it is a transaction id that ``bundled`` gives; all others are below."""
+    return bool(xid & _BUNDLED)
+
+
+def bundled(inner: bytes, number: int) -> bytes:
+    """A message as a bundle takes it, on whatever connection. ``number`` tells it from the others of the bundle; its
+    lowest 31 bits count."""
+    return bundle_add(BUNDLE, inner, _BUNDLED | number & _BUNDLED - 1)
+
+
+def unbundled(data: bytes) -> bytes:
+    """The message that ``bundled`` was given, with transaction id 0."""
+    return stamp(data[16:], 0)
+
+
 def bundle_control(bundle_id: int, kind: Bundle, flags: int = ATOMIC | ORDERED, xid: int = 0) -> bytes:
     """Opens, commits or discards a bundle."""
     return _BUNDLE(VERSION, Type.BUNDLE_CONTROL, 16, xid, bundle_id, kind, flags)
@@ -383,18 +405,9 @@ def bundle_add(bundle_id: int, inner: bytes, xid: int = 0, flags: int = ATOMIC |
     return _ADD(VERSION, 34, size, xid, bundle_id, flags, inner[:4], xid) + inner[8:]
 
 
-def writes(messages: Iterable[bytes], limit: int = WRITE) -> Iterator[bytes]:
-    """Joins messages into writes of at most ``limit`` bytes: one wake-up of the switch a write, not a message.
-
-    A message longer than ``limit`` makes a write of its own.
-    """
-    batch: list[bytes] = []
-    size = 0
-    for data in messages:
-        if size + len(data) > limit and batch:
-            yield b"".join(batch)
-            batch, size = [], 0
-        batch.append(data)
-        size += len(data)
-    if batch:
-        yield b"".join(batch)
+def writes(messages: Sequence[bytes], limit: int = WRITE) -> Iterator[bytes]:
+    """Messages as one stream, in pieces of ``limit`` bytes: one wake-up of the switch a write, not a message."""
+    for first in range(0, len(messages), _JOINED):
+        data = b"".join(messages[first : first + _JOINED])
+        for at in range(0, len(data), limit):
+            yield data[at : at + limit]

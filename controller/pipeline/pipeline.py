@@ -26,26 +26,35 @@ _FLOW_MOD_MATCH = 48  # offset of the match in ofp_flow_mod (OpenFlow 1.5.1, 7.3
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A flow as a switch takes it. ``(table, cookie)`` is its identity: the cookie is a hash of all its content.
+    """A flow as a switch takes it. ``identity`` is (table, cookie): the cookie is a hash of all its content.
 
-    ``slot`` is where it stands in the switch; two entries of one slot exclude each other. ``add`` is the whole
-    flow-mod. ``meter`` is the meter that it needs, 0 none.
+    ``slot`` is where it stands in the switch; two entries of one slot exclude each other. ``bundled`` is the whole
+    flow-mod, as a bundle of any switch takes it. ``meter`` is the meter that it needs, 0 none.
     """
 
-    table: int
-    cookie: int
+    identity: tuple[int, int]
     slot: tuple[int, int, bytes]
-    add: bytes
+    bundled: bytes
     meter: int = 0
 
     @property
-    def identity(self) -> tuple[int, int]:
-        return self.table, self.cookie
+    def table(self) -> int:
+        return self.identity[0]
+
+    @property
+    def cookie(self) -> int:
+        return self.identity[1]
+
+    @property
+    def add(self) -> bytes:
+        """The flow-mod alone."""
+        return messages.unbundled(self.bundled)
 
     def described(self) -> FlowDesc:
         """The flow as a switch would describe it, from nothing but the flow-mod's bytes."""
-        found, at = decode_match(self.add, _FLOW_MOD_MATCH)
-        actions, to = decode_instructions(self.add, at, len(self.add))
+        add = self.add
+        found, at = decode_match(add, _FLOW_MOD_MATCH)
+        actions, to = decode_instructions(add, at, len(add))
         return FlowDesc(self.table, self.slot[1], self.cookie, found, actions, to)
 
 
@@ -116,7 +125,7 @@ class Pipeline:
         cookie = own_cookie(digest.digest())
         add = messages.flow_mod(table, messages.Command.ADD, cookie, 0, flow.priority, match_bytes, body)
         meter = next((action.meter_id for action in actions if isinstance(action, (Controller, Meter))), 0)
-        return Entry(table, cookie, (table, flow.priority, match_bytes), add, meter)
+        return Entry((table, cookie), (table, flow.priority, match_bytes), messages.bundled(add, cookie), meter)
 
     def text(self, flow: Flow) -> str:
         """The flow as ``ovs-ofctl dump-flows`` would show it, in our names."""

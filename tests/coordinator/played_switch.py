@@ -10,7 +10,7 @@ from typing import cast
 from controller.errors import OpenFlowError
 from controller.openflow.connection import BundleRefused, Connection, Handlers
 from controller.openflow.decode import FlowUpdate
-from controller.openflow.messages import Multipart, Type
+from controller.openflow.messages import Multipart, Type, unbundled
 from controller.switch import Switch
 
 Identity = tuple[int, int]
@@ -84,14 +84,15 @@ class PlayedSwitch:
 
     async def bundle(self, messages: Sequence[bytes], within: float) -> None:
         await self._answer()
-        wanted = [(data[25], (data[24], int.from_bytes(data[8:16], "big"))) for data in messages]
+        mods = [unbundled(data) for data in messages]
+        wanted = [(data[25], (data[24], int.from_bytes(data[8:16], "big"))) for data in mods]
         failures = [
             (n, "bad match") for n, (command, flow) in enumerate(wanted) if command == _ADD and self.refuses(flow)
         ]
         if failures:
             raise BundleRefused(failures, "switch")
         self.taken |= {flow for command, flow in wanted if command == _ADD}
-        for (command, flow), data in zip(wanted, messages, strict=True):
+        for (command, flow), data in zip(wanted, mods, strict=True):
             self.changed.pop(flow, None)
             self._does[flow] = _does(data)
             assert command in {_ADD, _DELETE}

@@ -14,7 +14,7 @@ from controller.engine import Delta, HostTable
 from controller.openflow.actions import Output, instructions
 from controller.openflow.decode import FlowUpdate
 from controller.openflow.match import EVERYTHING
-from controller.openflow.messages import Command, flow_mod
+from controller.openflow.messages import Command, bundled, flow_mod
 from controller.pipeline.cookies import OWNER_BITS, is_own, learned_cookie, own_cookie
 from controller.pipeline.pipeline import Entry
 from controller.switch import Switch, _own_identities
@@ -23,7 +23,7 @@ from controller.switch import Switch, _own_identities
 def entry(number: int) -> Entry:
     cookie = own_cookie(number.to_bytes(7, "big"))
     add = flow_mod(0, Command.ADD, cookie, 0, 100, EVERYTHING.encode(), b"")
-    return Entry(0, cookie, (0, 100, b"%d" % number), add)
+    return Entry((0, cookie), (0, 100, b"%d" % number), bundled(add, cookie))
 
 
 def table(*numbers: int) -> HostTable:

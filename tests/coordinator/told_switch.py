@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from played_switch import Identity, PlayedSwitch
 
-from controller.openflow.messages import ALL_TABLES, Multipart
+from controller.openflow.messages import ALL_TABLES, Multipart, unbundled
 
 _MATCH = 48  # where the match stands in a flow-mod (OpenFlow 1.5.1, 7.3.4.2)
 _PACKETS, _OCTETS, _SECONDS = 7, 700, 9
@@ -22,7 +22,7 @@ class ToldSwitch(PlayedSwitch):
 
     async def bundle(self, messages: Sequence[bytes], within: float) -> None:
         await super().bundle(messages, within)
-        self._mods |= {(data[24], int.from_bytes(data[8:16], "big")): data for data in messages}
+        self._mods |= {(data[24], int.from_bytes(data[8:16], "big")): data for data in map(unbundled, messages)}
 
     async def multipart(self, data: bytes, within: float) -> bytes:
         await self._answer()

@@ -68,7 +68,7 @@ class Inspected:
         """Have the host's flows on its bridge, but for those with these cookies."""
         connection = self.switches[host].connection
         assert connection is not None
-        wanted = [entry.add for entry in self.engine.tables[host] if entry.cookie not in set(leave_out)]
+        wanted = [entry.bundled for entry in self.engine.tables[host] if entry.cookie not in set(leave_out)]
         await connection.bundle(wanted, SECONDS)
 
 

@@ -34,7 +34,7 @@ def every_flow() -> Flows:
 async def described(path: str, wanted: Flows | None = None) -> bytes:
     async with connected(path) as connection:
         if wanted is not None:
-            await connection.bundle([entry.add for entry in wanted.values()], SECONDS)
+            await connection.bundle([entry.bundled for entry in wanted.values()], SECONDS)
         return await connection.multipart(messages.flow_desc_request(), SECONDS)
 
 

@@ -91,7 +91,7 @@ def _table(count: int) -> Any:
     for number in range(count):
         cookie, match = own_cookie(number.to_bytes(7, "big")), Match.of(metadata=number)
         add = msg.flow_mod(0, msg.Command.ADD, cookie, 0, 100, match.encode(), b"")
-        table.add(Entry(0, cookie, (0, 100, match.encode()), add), Delta())
+        table.add(Entry((0, cookie), (0, 100, match.encode()), msg.bundled(add, cookie)), Delta())
     return table
 
 

@@ -191,7 +191,7 @@ def test_a_bundle_waits_for_a_slow_reader_and_times_out() -> None:
             peer.writer.write(reply)
             peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
-        flows = [msg.delete_flow(0, 1)] * 400_000  # 28 MB, far above the cap: only waiting keeps below it
+        flows = [msg.bundled(msg.delete_flow(0, 1), 1)] * 400_000  # 28 MB, far above the cap: only waiting keeps below it
         reading = asyncio.create_task(opened())
         with pytest.raises(OpenFlowError, match="did not confirm"):
             await slow.bundle(flows, 1.0)
@@ -213,7 +213,7 @@ def test_requests_end_with_the_connection() -> None:
         await peer.handshake(7)
         await accepted.until(lambda: 7 in accepted.connections)
         asked = asyncio.create_task(accepted.connections[7].request(msg.barrier_request(), DEADLINE))
-        bundled = asyncio.create_task(accepted.connections[7].bundle([msg.delete_flow(0, 1)], DEADLINE))
+        bundled = asyncio.create_task(accepted.connections[7].bundle([msg.bundled(msg.delete_flow(0, 1), 1)], DEADLINE))
         await peer.message()
         peer.writer.close()
         for task in (asked, bundled):
@@ -431,7 +431,8 @@ def test_open_vswitch_connects_and_reconnects(vswitch: Vswitch) -> None:
         try:
             await accepted.until(lambda: accepted.connections)
             ((dpid, first),) = accepted.connections.items()
-            await first.bundle([msg.flow_mod(0, 0, 5, 0, 1, msg.EMPTY_MATCH, b"")], DEADLINE)
+            flow = msg.flow_mod(0, 0, 5, 0, 1, msg.EMPTY_MATCH, b"")
+            await first.bundle([msg.bundled(flow, 5)], DEADLINE)
             first.abort("for the test")
             await accepted.until(lambda: accepted.connections[dpid] is not first)
             second = accepted.connections[dpid]

@@ -61,9 +61,14 @@ def add(i: int, match: Match, actions: Sequence[act.Action], goto: int | None = 
     return msg.flow_mod(table, msg.Command.ADD, i, 0, i, match.encode(), act.instructions(actions, goto))
 
 
+def bundled(*messages: bytes) -> list[bytes]:
+    return [msg.bundled(data, number) for number, data in enumerate(messages)]
+
+
 async def replace(connection: Connection, flows: list[bytes]) -> bytes:
     """Leaves exactly these flows; gives the raw flow description."""
-    await connection.bundle([msg.flow_mod(255, msg.Command.DELETE, 0, 0, 0, msg.EMPTY_MATCH, b""), *flows], SECONDS)
+    everything = msg.flow_mod(255, msg.Command.DELETE, 0, 0, 0, msg.EMPTY_MATCH, b"")
+    await connection.bundle(bundled(everything, *flows), SECONDS)
     return await connection.multipart(msg.flow_desc_request(), SECONDS)
 
 
@@ -138,7 +143,7 @@ def test_every_action_class(vswitch: Vswitch, bridge: str) -> None:
         connection.send(msg.meter_mod(msg.MeterCommand.ADD, 4, rate=10, burst=10, pktps=True))
         bucket = msg.Bucket(0, act.Output(2).encode(), 10)
         group = msg.group_mod(msg.GroupCommand.ADD, 7, msg.GroupType.SELECT, [bucket], selection="dp_hash")
-        await connection.bundle([group], SECONDS)
+        await connection.bundle(bundled(group), SECONDS)
         await connection.request(msg.barrier_request(), SECONDS)
 
     with_switch(bridge, prepare)
@@ -211,14 +216,18 @@ def test_bundle_is_all_or_nothing(bridge: str) -> None:
         before = await replace(connection, [add(1, Match.of(in_port=1), [act.Output(2)])])
         bad_add = [add(2, Match(), []), msg.meter_mod(msg.MeterCommand.ADD, 9, rate=1), add(3, Match(), [])]
         with pytest.raises(BundleRefused, match="UNSUP") as refused:
-            await connection.bundle(bad_add, SECONDS)
+            await connection.bundle(bundled(*bad_add), SECONDS)
         assert [i for i, _ in refused.value.failures] == [1]
         bad_commit = [add(2, Match(), []), add(3, Match(), [act.Meter(4711)])]
         with pytest.raises(BundleRefused, match=r"message 1: .*INVALID_METER"):
-            await connection.bundle(bad_commit, SECONDS)
+            await connection.bundle(bundled(*bad_commit), SECONDS)
+        same = [msg.bundled(data, 7) for data in bad_add]  # numbers need not differ: then none of them can be told apart
+        with pytest.raises(BundleRefused, match="UNSUP") as refused:
+            await connection.bundle(same, SECONDS)
+        assert [i for i, _ in refused.value.failures] == [0, 1, 2]
         after = await connection.multipart(msg.flow_desc_request(), SECONDS)
         assert contents(after) == contents(before)
-        await connection.bundle([msg.delete_flow(0, 1)], SECONDS)
+        await connection.bundle(bundled(msg.delete_flow(0, 1)), SECONDS)
         assert decode.scan_flows(await connection.multipart(msg.flow_desc_request(), SECONDS)) == []
 
     with_switch(bridge, work)
