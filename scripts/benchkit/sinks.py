@@ -96,8 +96,8 @@ def _left_over() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the sinks were told: flows in all, when the last bundle was committed (monotonic), and of each sink, where
-    that was asked for, all bytes."""
+    """What the sinks were told: flows in all, when the last bundle was committed (monotonic), and where
+    that was asked for, all bytes of each."""
 
     flows: int
     commits: int
@@ -125,10 +125,10 @@ class Sinks:
             if time.monotonic() > deadline:
                 raise LabError(f"not every switch was told all within {seconds:.0f} s")
             time.sleep(0.02)
-        return self.taken()
+        return self.taken(True)
 
-    def taken(self) -> Taken:
-        taken: Taken = self._ask("taken")
+    def taken(self, with_bytes: bool = False) -> Taken:
+        taken: Taken = self._ask("taken", with_bytes)
         return taken
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ def _do(selector: selectors.BaseSelector, played: list[_Sink], what: str, *args:
         case "done":
             return all(sink.commits >= args[0] for sink in played)
         case "taken":
-            kept = [b"".join(sink.kept) for sink in played]
+            kept = [b"".join(sink.kept) for sink in played] if args[0] else []
             return Taken(sum(s.flows for s in played), sum(s.commits for s in played), max(s.last for s in played), kept)
         case "close":
             _close(selector, played)
