@@ -167,11 +167,9 @@ class Coordinator:
         if leases:
             self.observer.judge(self.services.leases_changed(leases))
         self._arrivals.expect((name for kind, name in changed if kind == "Port"), self.desired.statuses)
-        # A host or network may come with new numbers, which other objects' flows hold as well.
-        fundamental = any(kind in {"Host", "Network"} for kind, _ in specs)
-        self._recompute(None if fundamental else changed)
+        self._recompute(changed)
         self._nested.changed((name for kind, name in changed if kind == "Port"), self.desired.statuses)
-        if fundamental:
+        if any(kind in {"Host", "Network"} for kind, _ in specs):
             self.driver.settle_hosts()
             self._sweeper.look(self.sequence)
         if specs:

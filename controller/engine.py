@@ -32,6 +32,12 @@ _METHODS = {
     Scope.FORWARD: "forward", Scope.PEER: "peer",
 }  # fmt: skip
 
+# Of what kind the object is without which there is no such block; where there is more to it, see Engine._exists.
+_KINDS = {
+    Scope.NETWORK: "network", Scope.PORT: "port", Scope.LOCAL: "port", Scope.HOST: "host", Scope.PEER: "host",
+    Scope.REGISTRATION: "registration", Scope.FORWARD: "forward",
+}  # fmt: skip
+
 _NOWHERE: frozenset[str] = frozenset()
 
 
@@ -42,6 +48,9 @@ class Block:
     flows: tuple[Flow, ...] = ()
     entries: tuple[Entry, ...] = ()
     hosts: frozenset[str] = _NOWHERE
+
+
+_NO_BLOCK = Block()
 
 
 @dataclass(slots=True)
@@ -214,12 +223,13 @@ class Engine:
         return [BlockId(app.name, scope, objects) for scope in scopes for app in self._by_scope[scope]]
 
     def _refresh(self, block: BlockId, aspects: set[Aspect], deltas: dict[str, Delta]) -> None:
-        old = self.blocks.get(block, Block())
+        old = self.blocks.get(block, _NO_BLOCK)
         flows, entries, hosts = old.flows, old.entries, old.hosts
+        exists = self._exists(block)
         if "content" in aspects:
             reader = self.fabric.reader()
             try:
-                flows, entries = self._compute(block, reader)
+                flows, entries = self._compute(block, reader) if exists else ((), ())
                 self.faults.pop(block, None)
             except Exception as error:
                 # A fault concerns this block alone, and it fails closed: no flow of it, until what it reads changes.
@@ -233,7 +243,7 @@ class Engine:
             self._note(block, "placement", set())
         elif "placement" in aspects or not old.entries:
             reader = self.fabric.reader()
-            hosts = self._place(block, reader)
+            hosts = self._place(block, reader) if exists else _NOWHERE
             self._note(block, "placement", reader.read)
         if hosts is not old.hosts:
             gone, come = self._moves.between(old.hosts, hosts)
@@ -244,8 +254,8 @@ class Engine:
         if entries != old.entries:
             for host in hosts & old.hosts:
                 self._swap(host, old.entries, entries, deltas)
-        if self._exists(block):
-            self.blocks[block] = Block(flows, entries, hosts)
+        if exists:
+            self.blocks[block] = Block(flows, entries, hosts) if entries else _NO_BLOCK
         else:
             self.blocks.pop(block, None)
             self.faults.pop(block, None)
@@ -281,27 +291,17 @@ class Engine:
             self._reads.pop(cell, None)
 
     def _exists(self, block: BlockId) -> bool:
-        reader = self.fabric.reader()
         match block.scope:
             case Scope.FLEET:
                 return True
-            case Scope.NETWORK:
-                return reader.network(block.objects[0]) is not None
-            case Scope.PORT | Scope.LOCAL:
-                return reader.port(block.objects[0]) is not None
-            case Scope.HOST | Scope.PEER:
-                return reader.host(block.objects[0]) is not None
             case Scope.MEMBER:
                 network, host = block.objects
-                return reader.network(network) is not None and reader.has_vnic(network, host)
-            case Scope.REGISTRATION:
-                return reader.registration(block.objects[0]) is not None
-            case Scope.FORWARD:
-                return reader.forward(block.objects[0]) is not None
+                return self.fabric.knows(("network", network)) and self.fabric.knows(
+                    ("ports of network on host", network, host)
+                )
+        return self.fabric.knows((_KINDS[block.scope], *block.objects))
 
     def _compute(self, block: BlockId, reader: Reader) -> tuple[tuple[Flow, ...], tuple[Entry, ...]]:
-        if not self._exists(block):
-            return (), ()
         found: dict[tuple[int, int], tuple[Flow, Entry]] = {}
         for flow in self.pipeline.misses() if block.app == PIPELINE else self._flows(block, reader):
             entry = self.pipeline.encode(flow)
@@ -344,8 +344,6 @@ class Engine:
                     yield from app.peer(host, reader)
 
     def _place(self, block: BlockId, reader: Reader) -> frozenset[str]:
-        if not self._exists(block):
-            return _NOWHERE
         match block.scope:
             case Scope.FLEET:
                 return frozenset(host.name for host in reader.hosts())

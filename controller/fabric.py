@@ -57,6 +57,10 @@ class Fabric:
     def reader(self) -> Reader:
         return Reader(self._answers)
 
+    def knows(self, key: Key) -> bool:
+        """Whether there is an answer."""
+        return key in self._answers
+
     def names(self, kind: str) -> frozenset[str]:
         """All names of ``host`` or ``network``."""
         return frozenset(self._answers.get(("names", kind), ()))

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from controller.contents import Contents, Identity
 from controller.drift import Drift
@@ -309,18 +310,12 @@ class Switch:
         # Ours alone: what a switch has learned, or somebody else put there, may be without bound.
         request = messages.flow_desc_request(cookie=own_cookie(bytes(7)), cookie_mask=OWNER_BITS)
         body = await connection.multipart(request, _READ_SECONDS)
+        beside = asyncio.to_thread if len(body) > _READ_AT_ONCE else _at_once
         if distrusted is None:
-            wanted = self._table.by_identity()
-            if len(body) < _READ_AT_ONCE:
-                found, wrong = self._contents.read(body, wanted)
-            else:
-                found, wrong = await asyncio.to_thread(self._contents.read, body, wanted)
+            found, wrong = await beside(self._contents.read, body, self._table.by_identity())
             self._drift.found(wrong)
-        elif len(body) < _READ_AT_ONCE:
-            found = _own_identities(body)
-            wrong = found & distrusted
         else:
-            found = await asyncio.to_thread(_own_identities, body)
+            found = await beside(_own_identities, body)
             wrong = found & distrusted
         self._wrong |= wrong
         self._has = found - self._wrong
@@ -405,6 +400,10 @@ class Switch:
                 self._wrong.add(identity)
             elif identity not in self._adds:
                 self._removes.add(identity)
+
+
+async def _at_once(work: Callable[..., Any], *args: Any) -> Any:
+    return work(*args)
 
 
 def _own_identities(body: bytes) -> set[Identity]:

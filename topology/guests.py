@@ -179,7 +179,8 @@ class Guests:
     ) -> None:
         """Give vNICs that learn their addresses those that they have, in place. A claim that is not granted is over;
         one that is granted stays until the row has it."""
-        taken, waiting = taken_in(wanted.networks, wanted.registered.values(), wanted.hosts, wanted.floating), {}
+        taken: set[tuple[str, str]] | None = None  # looked for once somebody claims something
+        waiting = {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)
             if not claims and (before is None or not before.learned):
@@ -187,6 +188,8 @@ class Guests:
             registered = wanted.registered.get(name)
             if registered is not None and registered.addresses:
                 continue
+            if taken is None:
+                taken = taken_in(wanted.networks, wanted.registered.values(), wanted.hosts, wanted.floating)
             own = learned(statuses[name], before, claims, wanted.networks, taken)
             if own:
                 addresses = (*statuses[name].addresses, *own)
@@ -237,9 +240,11 @@ class Guests:
         A name is unique on one host only. Of several guests that a registration could mean it means the one that it
         meant before: whoever is called like another takes nothing from it.
         """
+        asked = {spec.vm for spec in registered.values()}
         called: dict[str, list[str]] = defaultdict(list)
         for uuid, guest in names.items():
-            called[guest].append(uuid)
+            if guest in asked:
+                called[guest].append(uuid)
         found = {(spec.vm, spec.mac): (name, spec) for name, spec in registered.items()}
         contested: dict[str, str] = {}
         shown: set[Identity | None] | None = None

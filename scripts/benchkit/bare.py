@@ -46,9 +46,9 @@ def write_all(told: Sequence[tuple[socket.socket, bytes]]) -> Cost:
     the question at the end. Raises LabError when one does not."""
     begun, spent = time.monotonic(), time.thread_time()
     with selectors.DefaultSelector() as selector:
-        for sock, data in told:
-            sock.setblocking(False)
-            selector.register(sock, selectors.EVENT_WRITE, memoryview(data))
+        for each, data in told:
+            each.setblocking(False)
+            selector.register(each, selectors.EVENT_WRITE, memoryview(data))
         waiting = len(told)
         while waiting:
             if time.monotonic() - begun > _PATIENCE:

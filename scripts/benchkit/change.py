@@ -66,7 +66,7 @@ def _figures(fleet: Cold, kind: str, taken: _Taken, before: float | None) -> Ite
 
 
 def _changes(fleet: Cold, played: Sinks, store: Rows, count: int) -> dict[str, _Taken]:
-    tenants, chance = fleet.tenants, random.Random(2)  # noqa: S311
+    tenants, chance = fleet.tenants, random.Random(2)
     networks = -(-tenants.guests // TENANT)
 
     def newcomer(number: int, host: int) -> dict[str, str]:

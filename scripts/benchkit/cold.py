@@ -1,4 +1,4 @@
-"""A controller that has computed a fleet of tenants and knows no switch yet, and what it sends to switches that come."""
+"""A controller that has computed a fleet of tenants and knows no switch yet, and what it sends to those that come."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def bundles(taken: Taken) -> list[bytes]:
 def sizes(parser: argparse.ArgumentParser, usual: Sequence[tuple[int, int]]) -> None:
     """The option --size, with what is measured without it."""
     parser.add_argument("--size", type=_size, action="append", metavar="HOSTS,GUESTS", dest="sizes",
-                        help="may be said more than once; default " + " ".join(f"{h},{g}" for h, g in usual))  # fmt: skip
+                        help="once or more; default " + " ".join(f"{h},{g}" for h, g in usual))  # fmt: skip
     parser.set_defaults(usual=[Tenants(hosts, guests) for hosts, guests in usual])
 
 

@@ -56,11 +56,11 @@ class Api:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Controller]:
-    """A controller with its state in the folder, and its OpenFlow port on loopback, which nobody had."""
+def running(folder: Path, port: int = 0) -> Iterator[Controller]:
+    """A controller with its state in the folder, and its OpenFlow port on loopback: this, or one that nobody had."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port = port or probe.getsockname()[1]
     paths = ["--state-dir", str(folder / "state"), "--api-socket", str(folder / "api.sock"), "--api-tcp", "none"]
     with (folder / "log").open("w") as log:
         argv = [str(PROGRAM), "up", *paths, "--listen", f"tcp:127.0.0.1:{port}", "--log-level", "error"]

@@ -184,7 +184,9 @@ def _do(selector: selectors.BaseSelector, played: list[_Sink], what: str, *args:
             return all(sink.commits >= args[0] for sink in played)
         case "taken":
             kept = [b"".join(sink.kept) for sink in played] if args[0] else []
-            return Taken(sum(s.flows for s in played), sum(s.commits for s in played), max(s.last for s in played), kept)
+            return Taken(
+                sum(s.flows for s in played), sum(s.commits for s in played), max(s.last for s in played), kept
+            )
         case "close":
             _close(selector, played)
     return None

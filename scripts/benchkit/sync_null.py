@@ -38,7 +38,9 @@ def _figures(fleet: Cold) -> Iterator[Figure]:
                 costs.append(write_all([*zip(sockets, told, strict=True)]))
             played.close()
     bare, bare_cpu = sorted(cost.wall for cost in costs)[1], sorted(cost.cpu for cost in costs)[1]
-    yield Figure("sync-null", "first switch connects → every flow confirmed", wall, "s", size, bare, "bare writing", _GOAL)
+    yield Figure(
+        "sync-null", "first switch connects → every flow confirmed", wall, "s", size, bare, "bare writing", _GOAL
+    )
     yield Figure("sync-null", "the same: processor time", spent, "s", size, bare_cpu, "bare writing", _GOAL)
     yield Figure("sync-null", "before: program started, rows read, all computed: processor time", fleet.computing, "s",
                  size)  # fmt: skip

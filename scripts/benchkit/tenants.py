@@ -44,7 +44,7 @@ class Tenants:
 
     def _places(self) -> Iterator[tuple[int, int]]:
         """Of each guest: its host, and the how manieth it is there."""
-        chance = random.Random(1)  # noqa: S311
+        chance = random.Random(1)
         for first in range(0, self.guests, self.hosts):
             hosts = chance.sample(range(self.hosts), min(self.hosts, self.guests - first))
             yield from ((host, first // self.hosts) for host in hosts)

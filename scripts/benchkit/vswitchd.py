@@ -1,4 +1,4 @@
-"""One real Open vSwitch whose bridges are hosts, over the dummy datapath: it takes flows as any other, and has no device."""
+"""One real Open vSwitch whose bridges are hosts, over the dummy datapath: it takes flows as any other."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class Vswitchd:
     bridges: int
 
     def connect(self, port: int = _NOBODYS_PORT) -> None:
-        """All bridges have a controller at that port of loopback from now on. They have one all the time, for Open
-        vSwitch drops a bridge's flows when it gets its first or loses its last."""
+        """All bridges have a controller at that port of loopback from now on, with the settings that ours gives hosts.
+        They have one all the time, for Open vSwitch drops a bridge's flows when it gets its first or loses its last."""
         self._each("set-controller", lambda name: [name, f"tcp:127.0.0.1:{port}"],
-                   lambda name: ["set", "controller", name, "connection_mode=out-of-band", "inactivity_probe=0"])  # fmt: skip
+                   lambda name: ["set", "controller", name, "connection_mode=out-of-band", "inactivity_probe=5000",
+                                 "max_backoff=1000"])  # fmt: skip
 
     @contextmanager
     def sockets(self) -> Iterator[list[socket.socket]]:

@@ -191,7 +191,8 @@ def test_a_bundle_waits_for_a_slow_reader_and_times_out() -> None:
             peer.writer.write(reply)
             peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
-        flows = [msg.bundled(msg.delete_flow(0, 1), 1)] * 400_000  # 28 MB, far above the cap: only waiting keeps below it
+        # 35 MB, far above the cap: only waiting keeps below it
+        flows = [msg.bundled(msg.delete_flow(0, 1), 1)] * 400_000
         reading = asyncio.create_task(opened())
         with pytest.raises(OpenFlowError, match="did not confirm"):
             await slow.bundle(flows, 1.0)

@@ -221,7 +221,7 @@ def test_bundle_is_all_or_nothing(bridge: str) -> None:
         bad_commit = [add(2, Match(), []), add(3, Match(), [act.Meter(4711)])]
         with pytest.raises(BundleRefused, match=r"message 1: .*INVALID_METER"):
             await connection.bundle(bundled(*bad_commit), SECONDS)
-        same = [msg.bundled(data, 7) for data in bad_add]  # numbers need not differ: then none of them can be told apart
+        same = [msg.bundled(data, 7) for data in bad_add]  # then none of them can be told from the others
         with pytest.raises(BundleRefused, match="UNSUP") as refused:
             await connection.bundle(same, SECONDS)
         assert [i for i, _ in refused.value.failures] == [0, 1, 2]
