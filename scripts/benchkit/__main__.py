@@ -14,7 +14,7 @@ from pathlib import Path
 from labkit.program import run_program
 from labkit.run import LabError, say
 
-from . import report
+from . import plot, report
 from .figures import Figure
 
 CASES = {"guests": "guests", "reads": "reads", "dhcp": "dhcp", "packet-in": "packet_in",
@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(f"taken in {time.monotonic() - begun:.0f} s")
     if args.json:
         report.write(args.json, figures)
+    if args.plot:
+        for path in plot.plot(args.plot, figures):
+            say(f"drawn: {path}")
     return _judged(figures, broken, args.judge)
 
 
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("case", nargs="*", metavar="CASE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--against", type=Path, metavar="FILE")
+    parser.add_argument("--plot", type=Path, metavar="DIR")
     parser.add_argument("--judge", action="store_true")
     return parser
 

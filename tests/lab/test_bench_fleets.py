@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from xml.etree import ElementTree
+
 import pytest
 from benchkit.__main__ import main
 from benchkit.bare import flows_alone
+from benchkit.figures import Figure
+from benchkit.plot import plot
 from benchkit.sinks import BARRIER, message
 from benchkit.tenants import TENANT, Tenants
 
@@ -23,6 +28,18 @@ def test_what_is_written_again_is_what_made_flows() -> None:
     meter = msg.meter_mod(msg.MeterCommand.ADD, 7, rate=1)
     sent = msg.hello(1) + bundle + msg.echo_request(b"there?") + meter
     assert flows_alone(sent) == bundle + meter + message(BARRIER, xid=0x7E57)
+
+
+def test_what_was_measured_at_two_sizes_is_drawn(tmp_path: Path) -> None:
+    figures = [Figure("sync", "<all>", seconds, "s", {"hosts": hosts, "guests": 20})
+               for hosts, seconds in ((4, 0.5), (40, 3.0))]  # fmt: skip
+    once = Figure("sync", "once", 1.0, "s", {"hosts": 4, "guests": 20})
+    [path] = plot(tmp_path / "drawn", [*figures, once])
+    assert path.name == "sync-over-hosts-s.svg"
+    drawn = ElementTree.parse(path).getroot()
+    words = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"4", "40", "<all>", "100 ms", "10 s"} <= set(words)
+    assert "once" not in words
 
 
 @pytest.mark.alone
