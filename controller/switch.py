@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -286,8 +287,8 @@ class Switch:
         connection.send(messages.set_async(packet_in=messages.BY_ACTION, flow_removed=0))
         # Otherwise every fragment has port 0 and type 0 for the flows, also the first one (ovs-ofctl(8), set-frags).
         connection.send(messages.set_config(flags=messages.MATCH_FRAGMENTS))
-        for table in self._watched:
-            connection.send(messages.flow_monitor_request(table + 1, table=table, xid=connection.next_xid()))
+        for request in _monitors(self._watched):
+            connection.send(request)
 
     def _packet(self, connection: Connection, packet: PacketIn) -> None:
         """Somebody else's flow may send us packets as well: those are not looked at."""
@@ -400,6 +401,12 @@ class Switch:
                 self._wrong.add(identity)
             elif identity not in self._adds:
                 self._removes.add(identity)
+
+
+@functools.lru_cache(maxsize=4)
+def _monitors(tables: tuple[int, ...]) -> tuple[bytes, ...]:
+    """The same for every switch; nothing answers them but changes, which carry no transaction id of theirs."""
+    return tuple(messages.flow_monitor_request(table + 1, table=table) for table in tables)
 
 
 async def _at_once(work: Callable[..., Any], *args: Any) -> Any:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from fleets import FleetRows
-from golden_flows import check
+from golden_flows import PIPELINE, check
+
+from controller.engine import Engine
+from controller.pipeline.app import Scope
 
 
 def test_three_hosts_of_which_two_carry_the_network() -> None:
@@ -34,3 +37,30 @@ def test_a_network_with_learning_vnics() -> None:
     fleet = FleetRows().host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2")
     fleet.network("web", portgroups={"nested": {"learning": True}})
     check("overlay_learning", "overlay", fleet.port("a", "kvm1", "web", "nested").port("b", "kvm2", "web"))
+
+
+def peers(engine: Engine) -> dict[str, frozenset[str]]:
+    """Of each host, the others that have its tunnel flows."""
+    return {name.objects[0]: block.hosts for name, block in engine.blocks.items() if name.scope is Scope.PEER}
+
+
+def test_hosts_know_of_each_other_while_they_share_a_network() -> None:
+    fleet, engine = FleetRows(), Engine(PIPELINE)
+    fleet.host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2").network("web").network("db")
+    engine.update(fleet.port("a", "kvm1", "web").port("b", "kvm2", "db").rows())
+    assert peers(engine) == {"kvm1": frozenset(), "kvm2": frozenset()}
+    engine.update(fleet.port("c", "kvm2", "web").rows(), {("Port", "c")})
+    assert peers(engine) == {"kvm1": {"kvm2"}, "kvm2": {"kvm1"}}
+    fleet.put("Port", "c", None)
+    engine.update(fleet.rows(), {("Port", "c")})
+    assert peers(engine) == {"kvm1": frozenset(), "kvm2": frozenset()}
+
+
+def test_hosts_know_of_each_other_where_packets_are_routed_between_them() -> None:
+    fleet, engine = FleetRows(), Engine(PIPELINE)
+    fleet.host("kvm1", "192.0.2.1").host("kvm2", "192.0.2.2").host("kvm3", "192.0.2.3")
+    for name, number in (("web", 1), ("db", 2)):
+        fleet.network(name, "route", subnets=(f"10.0.{number}.0/24",))
+    fleet.network("lab").port("a", "kvm1", "web").port("b", "kvm2", "db").port("c", "kvm3", "lab")
+    engine.update(fleet.rows())
+    assert peers(engine) == {"kvm1": {"kvm2"}, "kvm2": {"kvm1"}, "kvm3": frozenset()}
