@@ -55,6 +55,7 @@ class Driver:
         self._new_agent = new_agent
         self._left_behind: dict[tuple[str, str, VnicRow | str], int] = {}
         self._forced: set[str] = set()  # hosts that leave whatever their libvirt says
+        self._published: str | None = None  # what hooks are told of networks, made once for all hosts
 
     # What hosts should have.
 
@@ -72,6 +73,7 @@ class Driver:
         networks = {
             bridge: self._libvirt_networks(bridge) for bridge in {spec.bridge for spec in desired.hosts.values()}
         }
+        self._published = published(desired.networks)
         self._forced &= desired.leaving.keys()
         for name in self._guests.hosts.keys() - desired.hosts.keys() - desired.leaving.keys():
             self._troubles.forget(name)
@@ -131,7 +133,7 @@ class Driver:
         desired = self._desired
         bridges = wanted_bridges(
             desired.hosts[agent.name], desired.numbers(HOSTS)[agent.name], desired.numbers(PHYSICAL_NETWORKS),
-            self._controllers, published(desired.networks), agent.guarded,
+            self._controllers, self._published, agent.guarded,
         )  # fmt: skip
         agent.ovsdb.want(bridges, desired.sequence)
 

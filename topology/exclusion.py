@@ -29,7 +29,8 @@ def keep_apart(
 
     active = sorted((name for name, status in statuses.items() if status.state == "active"), key=seniority)
     _one_mac_a_network(statuses, sorted(active, key=lambda name: name not in registered), registered)
-    _passthrough_alone(statuses, [n for n in active if statuses[n].state == "active"], networks)
+    if any(group.isolation == "passthrough" for spec in networks.values() for group in spec.portgroups.values()):
+        _passthrough_alone(statuses, [n for n in active if statuses[n].state == "active"], networks)
 
 
 def _one_mac_a_network(statuses: dict[str, PortStatus], active: list[str], registered: Collection[str]) -> None:

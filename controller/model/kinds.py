@@ -87,6 +87,7 @@ class Fleet:
         found = []
         vlans: dict[tuple[str, int], str] = {}
         uuids: dict[str, str] = {}
+        limit = overlay_mtu(self.hosts.values())
         for name, network in sorted(self.networks.items()):
             other = uuids.setdefault(network_uuid(name, network), name)
             if other != name:
@@ -98,7 +99,7 @@ class Fleet:
                         found.append(Problem(
                             f"Network {name}: vlan", f"{vlan or 'untagged'} on {network.physical_network} is Network "
                             f"{other}'s already", f"choose another VLAN, or use a portgroup of {other}"))  # fmt: skip
-            found += self._mtu(name, network)
+            found += _mtu_problems(name, network, limit if network.is_overlay else None)
         return [*found, *self._subnets()]
 
     def _subnets(self) -> list[Problem]:
@@ -118,16 +119,6 @@ class Fleet:
                                              "give each network that is routed addresses of its own"))  # fmt: skip
             taken += [(subnet, f"Network {name}") for subnet in own]
         return found
-
-    def _mtu(self, name: str, network: NetworkSpec) -> list[Problem]:
-        limit = overlay_mtu(self.hosts.values()) if network.is_overlay else None
-        if limit is not None and limit < IPV6_MTU and network.has_subnet(6):
-            return [Problem(f"Network {name}: subnets", f"IPv6 needs {IPV6_MTU} bytes, and the fleet's tunnels carry "
-                            f"{limit}", "raise underlay_mtu of the hosts, or leave IPv6 out")]  # fmt: skip
-        if network.mtu is None or limit is None or network.mtu <= limit:
-            return []
-        return [Problem(f"Network {name}: mtu", f"{network.mtu} does not fit through the fleet's tunnels, which carry "
-                        f"{limit}", f"use {limit} or less, or raise underlay_mtu of the hosts")]  # fmt: skip
 
     def _ports(self) -> list[Problem]:
         found = []
@@ -168,6 +159,17 @@ def _address_scopes(port: PortSpec, network: NetworkSpec | None) -> list[str]:
     group = network.portgroup(port.portgroup) if network is not None else None
     vlans = sorted(group.vlans(network.untagged_vlan)) if network is not None and group is not None else []
     return [f"{port.network}/{vlan}" for vlan in vlans]
+
+
+def _mtu_problems(name: str, network: NetworkSpec, limit: int | None) -> list[Problem]:
+    """``limit`` is what tunnels carry, for a network that needs them."""
+    if limit is not None and limit < IPV6_MTU and network.has_subnet(6):
+        return [Problem(f"Network {name}: subnets", f"IPv6 needs {IPV6_MTU} bytes, and the fleet's tunnels carry "
+                        f"{limit}", "raise underlay_mtu of the hosts, or leave IPv6 out")]  # fmt: skip
+    if network.mtu is None or limit is None or network.mtu <= limit:
+        return []
+    return [Problem(f"Network {name}: mtu", f"{network.mtu} does not fit through the fleet's tunnels, which carry "
+                    f"{limit}", f"use {limit} or less, or raise underlay_mtu of the hosts")]  # fmt: skip
 
 
 def overlay_mtu(hosts: Iterable[HostSpec]) -> int | None:

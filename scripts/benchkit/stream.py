@@ -68,8 +68,12 @@ def stream(switch: Vswitchd, ends: tuple[End, End]) -> Iterator[Stream]:
         finally:
             found._stop.set()
             thread.join(_PATIENCE)
-    time.sleep(0.5)  # the last frame is through
-    found.lost = found.sent - ((_received(switch, ends[1]) or 0) - before)
+    deadline = time.monotonic() + _PATIENCE  # for the last frames, which may wait in the switch
+    while True:
+        found.lost = found.sent - ((_received(switch, ends[1]) or 0) - before)
+        if found.lost == 0 or time.monotonic() > deadline:
+            return
+        time.sleep(0.2)
 
 
 def _received(switch: Vswitchd, end: End) -> int | None:
