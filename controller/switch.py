@@ -116,7 +116,7 @@ class Switch:
         """What the host should have is ``table``; ``delta`` is how that differs from before. Confirms ``sequence``."""
         if table is not self._table and self._has is not None:
             self._table = table
-            self._compare(self._has)
+            self._compare(self._has, table.by_identity())
             delta = None
         self._table, self._sequence = table, sequence
         if delta is not None:
@@ -312,15 +312,16 @@ class Switch:
         request = messages.flow_desc_request(cookie=own_cookie(bytes(7)), cookie_mask=OWNER_BITS)
         body = await connection.multipart(request, _READ_SECONDS)
         beside = asyncio.to_thread if len(body) > _READ_AT_ONCE else _at_once
+        wanted = self._table.by_identity()
         if distrusted is None:
-            found, wrong = await beside(self._contents.read, body, self._table.by_identity())
+            found, wrong = await beside(self._contents.read, body, wanted)
             self._drift.found(wrong)
         else:
             found = await beside(_own_identities, body)
             wrong = found & distrusted
         self._wrong |= wrong
         self._has = found - self._wrong
-        self._compare(self._has)
+        self._compare(self._has, wanted if beside is _at_once else self._table.by_identity())
         self._drift.looked()
         self._drift.log.info(
             "%s: has %d of our flows, lacks %d, %d too many", self.host, len(self._has), len(self._adds),
@@ -339,9 +340,8 @@ class Switch:
             self._reason = ""
             self._on_state()
 
-    def _compare(self, has: set[Identity]) -> None:
-        """All that the switch lacks and all that it should not have is pending."""
-        wanted = self._table.by_identity()
+    def _compare(self, has: set[Identity], wanted: dict[Identity, Entry]) -> None:
+        """All that the switch lacks and all that it should not have is pending. ``wanted`` is used up."""
         right = wanted.keys() & has
         self._removes = has - right
         for identity in right:
@@ -354,7 +354,9 @@ class Switch:
         while connection.is_active and self._has is not None:
             adds, removes, wrong = self._adds, self._removes, self._wrong
             self._adds, self._removes, self._wrong = {}, set(), set()
-            batch = {i: e for i, e in adds.items() if i not in self._has and i not in self._refused}
+            batch = adds
+            if self._refused or not self._has.isdisjoint(adds):
+                batch = {i: e for i, e in adds.items() if i not in self._has and i not in self._refused}
             gone = [*(identity for identity in removes if identity in self._has), *wrong]
             if not batch and not gone:
                 self._meters.drop(connection, self._table.meters)
@@ -364,7 +366,7 @@ class Switch:
             table = self._table
             await self._bundle(connection, batch, gone)
             if table is not self._table and self._has is not None:
-                self._compare(self._has)  # of what was under way the new table knows nothing
+                self._compare(self._has, self._table.by_identity())  # of what was under way the new table knows nothing
         self._idle = True
         self._on_state()
 
