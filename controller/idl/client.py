@@ -207,7 +207,7 @@ class OvsdbClient:
             self._tell_changes(self._idl)
         self._idl = Replica(reduced, self.session)
         self._api = make_api(self.database.backend, self._idl, index=self.database.index)
-        self._schema = reduced
+        self._schema = self._idl.schema
         self.session.refused = self._idl.refused
 
     def _run_idl(self, idl: Replica) -> None:

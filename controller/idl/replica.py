@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+import ovs.db.custom_index
 import ovs.db.error
 import ovs.db.idl
 import ovs.jsonrpc
 from ovs.db.idl import ROW_CREATE, ROW_DELETE, ROW_UPDATE, Idl, SchemaHelper
+from ovs.db.schema import DbSchema
 from ovsdbapp.backend.ovs_idl import Backend
 
 from controller.idl.session import Session
@@ -98,6 +100,60 @@ def _without_references(column: dict[str, Any], wanted: Columns, schema: Any) ->
     return {**column, "type": kind}
 
 
+class _Rows(ovs.db.custom_index.IndexedRows):  # type: ignore[misc]
+    """A table's rows. python-ovs makes a class for each table of each connection, to look things up in indexes (20 KB
+    of 400 hosts' 240 each): here it is made when somebody does."""
+
+    def __init__(self, table: Any) -> None:
+        ovs.db.custom_index.DictBase.__init__(self)
+        self.table = table
+        self.indexes: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "IndexEntry":
+            raise AttributeError(name)
+        self.IndexEntry = ovs.db.custom_index.IndexEntryClass(self.table)
+        return self.IndexEntry
+
+
+ovs.db.custom_index.IndexedRows = _Rows
+
+_MOST_SCHEMAS = 16  # that are kept: one for each version of Open vSwitch in the fleet, and the store's
+
+
+class _Schemas:
+    """Parsed schemas, which hosts of one version of Open vSwitch share: nobody changes one. For several threads."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._known: list[tuple[dict[str, Any], DbSchema]] = []
+
+    def parsed(self, schema: dict[str, Any]) -> tuple[dict[str, Any], DbSchema]:
+        """As it was given, and parsed. Raises ovs.db.error.Error when it makes no sense."""
+        with self._guard:
+            for known in self._known:
+                if known[0] == schema:
+                    return known
+            made = DbSchema.from_json(schema)
+            made.readonly = {}
+            self._known = [*self._known[1 - _MOST_SCHEMAS :], (schema, made)]
+            return schema, made
+
+
+class _Helper(SchemaHelper):  # type: ignore[misc]
+    """One that has the schema already."""
+
+    def __init__(self, schema: DbSchema) -> None:
+        super().__init__(schema_json={})
+        self._schema = schema
+
+    def get_idl_schema(self) -> DbSchema:
+        return self._schema
+
+
+_schemas = _Schemas()
+
+
 def sum_up(before: str | None, event: str) -> str:
     """Two events of one row as one."""
     if before == ROW_DELETE and event == ROW_CREATE:
@@ -116,9 +172,8 @@ class Replica(Idl):  # type: ignore[misc]
     """An Idl on a Session of ours, that keeps account of which rows changed."""
 
     def __init__(self, schema: dict[str, Any], session: Session) -> None:
-        helper = SchemaHelper(schema_json=schema)
-        helper.register_all()
-        super().__init__("unix:replaced", helper, leader_only=False)
+        self.schema, parsed = _schemas.parsed(schema)
+        super().__init__("unix:replaced", _Helper(parsed), leader_only=False)
         self._session = session
         # (table, uuid) -> the event that sums up what happened since the last take_changes().
         self._changes: dict[tuple[str, Any], str] = {}
@@ -176,12 +231,24 @@ class Replica(Idl):  # type: ignore[misc]
 
     def _Idl__parse_update(self, update: Any, version: str, tables: Any = None) -> None:
         # The Idl logs an update that it cannot parse and goes on with a copy that is wrong from then on.
+        if tables is not None:
+            _shorten(update)
         try:
             self._Idl__do_parse_update(update, version, tables or self.tables)
         except Exception as error:
             self.damaged = f"sent an update that cannot be understood: {error}"
             self.read_all_anew()
             raise
+
+
+def _shorten(update: Any) -> None:
+    """Of the server's own Database table the Idl wants to know whether there is a schema: 40 KB of text that each
+    connection would keep."""
+    for rows in update.values() if isinstance(update, dict) else ():
+        for change in rows.values() if isinstance(rows, dict) else ():
+            for row in change.values() if isinstance(change, dict) else ():
+                if isinstance(row, dict) and isinstance(row.get("schema"), str) and row["schema"]:
+                    row["schema"] = "{}"
 
 
 class Transaction(ovs.db.idl.Transaction):  # type: ignore[misc]
