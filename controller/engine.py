@@ -43,14 +43,23 @@ _NOWHERE: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What an app says of one object, and on which hosts it holds; on none where it says nothing."""
+    """What an app says of one object, and on which hosts it holds; on none where it says nothing. ``whys`` are the
+    reasons of the entries, one each: what else the app said of a flow is in its bytes."""
 
-    flows: tuple[Flow, ...] = ()
+    whys: tuple[str, ...] = ()
     entries: tuple[Entry, ...] = ()
     hosts: frozenset[str] = _NOWHERE
 
 
-_NO_BLOCK = Block()
+_NO_BLOCK = Block()  # which most blocks are
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """Something that was read, and what depends on it."""
+
+    key: Key
+    readers: set[tuple[BlockId, Aspect]] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -158,8 +167,8 @@ class Engine:
         self.blocks: dict[BlockId, Block] = {}
         self.faults: dict[BlockId, str] = {}  # blocks that could not be computed, and why
         self._tables: dict[str, HostTable] = {}
-        self._dependents: dict[Key, set[tuple[BlockId, Aspect]]] = defaultdict(set)
-        self._reads: dict[tuple[BlockId, Aspect], set[Key]] = {}
+        self._answers: dict[Key, _Answer] = {}
+        self._reads: dict[tuple[BlockId, Aspect], tuple[_Answer, ...]] = {}
         self._carriers: dict[str, tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]] = {}  # by network
         self._moves = _Moves()
         self._apps = {app.name: app for app in pipeline.apps}
@@ -182,7 +191,7 @@ class Engine:
             self._tables[host] = HostTable()
         stale: dict[BlockId, set[Aspect]] = defaultdict(set)
         for key in touched:
-            for block, aspect in self._dependents.get(key, ()):
+            for block, aspect in self._answers[key].readers if key in self._answers else ():
                 stale[block].add(aspect)
             for block in self._blocks_of(key):
                 stale[block] |= {"content", "placement"}
@@ -224,19 +233,19 @@ class Engine:
 
     def _refresh(self, block: BlockId, aspects: set[Aspect], deltas: dict[str, Delta]) -> None:
         old = self.blocks.get(block, _NO_BLOCK)
-        flows, entries, hosts = old.flows, old.entries, old.hosts
+        whys, entries, hosts = old.whys, old.entries, old.hosts
         exists = self._exists(block)
         if "content" in aspects:
             reader = self.fabric.reader()
             try:
-                flows, entries = self._compute(block, reader) if exists else ((), ())
+                whys, entries = self._compute(block, reader) if exists else ((), ())
                 self.faults.pop(block, None)
             except Exception as error:
                 # A fault concerns this block alone, and it fails closed: no flow of it, until what it reads changes.
                 known = isinstance(error, PipelineError)
                 log.error("%s of %s cannot be computed: %s", block.app, block.row, error, exc_info=not known)
                 self.faults[block] = f"{block.app} of {block.row}: {error}"
-                flows, entries = (), ()
+                whys, entries = (), ()
             self._note(block, "content", reader.read)
         if not entries:
             hosts = _NOWHERE
@@ -255,7 +264,7 @@ class Engine:
             for host in hosts & old.hosts:
                 self._swap(host, old.entries, entries, deltas)
         if exists:
-            self.blocks[block] = Block(flows, entries, hosts) if entries else _NO_BLOCK
+            self.blocks[block] = Block(whys, entries, hosts) if entries else _NO_BLOCK
         else:
             self.blocks.pop(block, None)
             self.faults.pop(block, None)
@@ -277,16 +286,15 @@ class Engine:
     def _note(self, block: BlockId, aspect: Aspect, read: set[Key]) -> None:
         """Remember what this aspect of the block depends on."""
         cell = (block, aspect)
-        before = self._reads.get(cell, set())
-        for key in before - read:
-            dependents = self._dependents[key]
-            dependents.discard(cell)
-            if not dependents:
-                del self._dependents[key]
-        for key in read - before:
-            self._dependents[key].add(cell)
+        for answer in self._reads.get(cell, ()):
+            if answer.key not in read:
+                answer.readers.discard(cell)
+                if not answer.readers:
+                    del self._answers[answer.key]
         if read:
-            self._reads[cell] = read
+            self._reads[cell] = tuple(self._answers.setdefault(key, _Answer(key)) for key in read)
+            for answer in self._reads[cell]:
+                answer.readers.add(cell)
         else:
             self._reads.pop(cell, None)
 
@@ -301,17 +309,27 @@ class Engine:
                 )
         return self.fabric.knows((_KINDS[block.scope], *block.objects))
 
-    def _compute(self, block: BlockId, reader: Reader) -> tuple[tuple[Flow, ...], tuple[Entry, ...]]:
-        found: dict[tuple[int, int], tuple[Flow, Entry]] = {}
-        for flow in self.pipeline.misses() if block.app == PIPELINE else self._flows(block, reader):
+    def _compute(self, block: BlockId, reader: Reader) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+        found: dict[tuple[int, int], tuple[str, Entry]] = {}
+        for flow in self._flows(block, reader):
             entry = self.pipeline.encode(flow)
-            found.setdefault(entry.identity, (flow, entry))  # one that is said twice is one
-        flows, entries = tuple(flow for flow, _ in found.values()), tuple(entry for _, entry in found.values())
+            found.setdefault(entry.identity, (flow.why, entry))  # one that is said twice is one
+        whys, entries = tuple(why for why, _ in found.values()), tuple(entry for _, entry in found.values())
         if len({entry.slot for entry in entries}) != len(entries):
             raise PipelineError("two flows of one block have the same table, priority and match", where=str(block))
-        return flows, entries
+        return whys, entries
+
+    def flows(self, block: BlockId) -> list[Flow]:
+        """What the block's entries are made of, said anew: kept are only the bytes."""
+        found: dict[tuple[int, int], Flow] = {}
+        for flow in self._flows(block, self.fabric.reader()):
+            found.setdefault(self.pipeline.encode(flow).identity, flow)
+        return list(found.values())
 
     def _flows(self, block: BlockId, reader: Reader) -> Iterator[Flow]:
+        if block.app == PIPELINE:
+            yield from self.pipeline.misses()
+            return
         app = self._apps[block.app]
         match block.scope:
             case Scope.FLEET:

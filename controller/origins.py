@@ -50,19 +50,19 @@ def blocks_of(engine: Engine) -> Blocks:
 def origins_on(blocks: Blocks, host: str) -> Mapping[Identity, Origin]:
     """What caused each flow that the host should have."""
     return {
-        entry.identity: Origin(block, flow.why)
+        entry.identity: Origin(block, why)
         for block, content in blocks
         if host in content.hosts
-        for flow, entry in zip(content.flows, content.entries, strict=True)
+        for why, entry in zip(content.whys, content.entries, strict=True)
     }
 
 
 def causes_of(blocks: Blocks, cookie: int) -> list[tuple[Origin, Entry, frozenset[str]]]:
     """Every block that wants a flow with this cookie, that flow, and the hosts where it is wanted."""
     return [
-        (Origin(block, flow.why), entry, content.hosts)
+        (Origin(block, why), entry, content.hosts)
         for block, content in blocks
-        for flow, entry in zip(content.flows, content.entries, strict=True)
+        for why, entry in zip(content.whys, content.entries, strict=True)
         if entry.cookie == cookie
     ]
 

@@ -24,9 +24,9 @@ def flows_of(app: str, fleet: FleetRows) -> str:
     engine.update(fleet.rows())
     parts = []
     for block, made in sorted(engine.blocks.items(), key=lambda item: (item[0].scope, item[0].objects)):
-        if block.app == app and made.flows:
+        if block.app == app and made.entries:
             parts.append(f"{block.scope.name.lower()}: {block.row}, on {', '.join(sorted(made.hosts)) or 'no host'}")
-            parts += [f"  {PIPELINE.text(flow)}\n      # {flow.why}" for flow in made.flows]
+            parts += [f"  {PIPELINE.text(flow)}\n      # {flow.why}" for flow in engine.flows(block)]
     return "\n".join(parts) + "\n"
 
 

@@ -140,7 +140,7 @@ def test_a_host_that_does_not_meet_the_outside_there_does_nothing(host: str) -> 
     engine, found = told(fleet)
     assert [each.inside for each in found] == ["10.0.0.5"]
     assert not [block for block, made in engine.blocks.items() if block.app == "floating" and block.objects == ("a",)
-                and made.flows]  # fmt: skip
+                and made.entries]  # fmt: skip
 
 
 def test_an_address_inside_has_one_outside() -> None:

@@ -31,5 +31,5 @@ def test_when_tunnels_carry_less_routed_networks_do_so_too() -> None:
     made.put("Host", "kvm2", made.hosts["kvm2"].model_copy(update={"underlay_mtu": 1300}))
     engine.update(made.rows(), [("Host", "kvm2")])
     assert "check_pkt_larger(1272)->too_big" in flows_of("mtu", made)  # 1300 - 42, and Ethernet's 14
-    texts = [PIPELINE.text(flow) for content in engine.blocks.values() for flow in content.flows]
+    texts = [PIPELINE.text(flow) for block in engine.blocks for flow in engine.flows(block)]
     assert any("check_pkt_larger(1272)->too_big" in text for text in texts)
