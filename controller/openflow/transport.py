@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from dataclasses import dataclass
 from typing import cast
 
@@ -16,7 +17,6 @@ from controller.openflow import messages as msg
 from controller.openflow.messages import Type
 
 BUFFER = 65536  # a message is at most 65,535 bytes
-_FIRST_BUFFER = 2048  # of a peer that may never say anything
 _TURN, _STRANGER_TURN = 64, 8  # messages that are looked at before the others have their turn
 _STRANGER_MESSAGES = 1000  # in the handshake; Open vSwitch queues no more than some hundred that nobody asked for
 _HIGH_WATER = 1 << 20
@@ -34,6 +34,17 @@ class Limits:
     multipart: int = 64 << 20  # a million flows
 
 
+class _Desk(threading.local):
+    """Where a loop's connections read, one after the other: what is whole is taken away at once, and what is not is
+    kept by its connection. So a connection weighs what it has left, and no buffer of its own."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(BUFFER))
+
+
+_desk = _Desk()
+
+
 class Transport(asyncio.BufferedProtocol):
     """Whole messages in, bytes out. The output's full limit stands open once the handshake is done."""
 
@@ -44,9 +55,7 @@ class Transport(asyncio.BufferedProtocol):
         self.closed_reason: str | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(_FIRST_BUFFER)
-        self._view = memoryview(self._buffer)
-        self._filled = 0
+        self._rest = b""  # received, and not looked at yet
         self._seen = 0  # messages before the handshake was done
         self._resting = False  # reading is paused: what has arrived is looked at piece by piece
         self._greeted = False
@@ -145,12 +154,17 @@ class Transport(asyncio.BufferedProtocol):
         self.opened()
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._view[self._filled :]
+        """After what is left from before, so that a message stands there in one piece."""
+        left = len(self._rest)
+        _desk.view[:left] = self._rest
+        return _desk.view[left:]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._filled += nbytes
-        if not self._resting:
-            self._work()
+        received = _desk.view[: len(self._rest) + nbytes]
+        if self._resting:
+            self._rest = bytes(received)
+        else:
+            self._work(received)
 
     def eof_received(self) -> None:
         return None
@@ -166,31 +180,28 @@ class Transport(asyncio.BufferedProtocol):
             self._drained.set_result(None)
             self._drained = None
 
-    def _work(self) -> None:
+    def _work(self, received: memoryview) -> None:
         """Looks at what has arrived, so much at a time that a peer with many small messages holds up nobody."""
         if self.closed_reason is not None:
             return
         try:
-            used, done = self._consume(_TURN if self._trusted else _STRANGER_TURN)
+            used, done = self._consume(received, _TURN if self._trusted else _STRANGER_TURN)
         except OpenFlowError as error:
             self.abort(f"broke the protocol: {error.what}")
             return
-        if used:
-            rest = self._filled - used
-            self._buffer[:rest] = self._buffer[used : self._filled]
-            self._filled = rest
-        if len(self._buffer) < BUFFER and (self._trusted or self._filled == len(self._buffer)):
-            self._buffer = self._buffer + bytearray(BUFFER - len(self._buffer))
-            self._view = memoryview(self._buffer)
+        self._rest = bytes(received[used:])
         if self.closed_reason is None and self._transport is not None and done == self._resting:
             self._resting = not done
             (self._transport.resume_reading if done else self._transport.pause_reading)()
         if not done:
-            self._loop.call_soon(self._work)
+            self._loop.call_soon(self._work_on)
 
-    def _consume(self, most: int) -> tuple[int, bool]:
+    def _work_on(self) -> None:
+        self._work(memoryview(self._rest))
+
+    def _consume(self, view: memoryview, most: int) -> tuple[int, bool]:
         """The bytes of whole messages that were received, and whether no more than ``most`` messages were there."""
-        view, offset, filled = self._view, 0, self._filled
+        offset, filled = 0, len(view)
         while filled - offset >= 8 and self.closed_reason is None:
             if not most:
                 return offset, False
