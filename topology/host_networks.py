@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import libvirt
@@ -32,11 +32,16 @@ class WantedNetwork:
     default: str
 
     def view(self, owner_id: str) -> HostNetworkView:
-        """What libvirt shows when all is well."""
-        return parse_host_network(self.xml(owner_id))
+        """What libvirt shows when all is well: the same on every host, so it is made once."""
+        return _wanted_view(self, owner_id)
 
     def xml(self, owner_id: str) -> str:
         return host_network_xml(self.name, self.uuid, self.bridge, self.portgroups, self.default, owner_id)
+
+
+@lru_cache(maxsize=4096)
+def _wanted_view(want: WantedNetwork, owner_id: str) -> HostNetworkView:
+    return parse_host_network(want.xml(owner_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,10 @@ def read_networks(conn: Any, host: str, beat: Beat) -> tuple[tuple[NetworkOnHost
 def _read(net: Any, host: str, active: bool, persistent: bool, autostart: bool) -> NetworkOnHost:
     live = parse_host_network(net.XMLDesc(0), host) if active else None
     config = parse_host_network(config_xml(net), host) if persistent else None
-    return NetworkOnHost(net.name(), net.UUIDString(), live, config, autostart)
+    name, uuid, view = net.name(), net.UUIDString(), live or config
+    if view is not None and (view.name, view.uuid) == (name, uuid):
+        name, uuid = view.name, view.uuid  # which all hosts share
+    return NetworkOnHost(name, uuid, live, config, autostart)
 
 
 def config_xml(net: Any) -> str:

@@ -3,6 +3,9 @@
 libvirt's calls have no timeout: a stopped libvirtd holds an open for ever, and a black-holed one for minutes. Nothing
 can end such a call, so its thread is left behind, the lane says that it is stuck, and starts no other thread until that
 one has come back. So a host can hold one thread and no more, and never another host.
+
+Of all lanes together so many calls are under way at once, that 400 hosts which are read together neither make 400
+threads nor keep the loop from its work. Calls that only wait are soon not counted any more.
 """
 
 from __future__ import annotations
@@ -13,10 +16,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from controller.errors import LibvirtError
 
 T = TypeVar("T")
+
+AT_ONCE = 32
+"""Calls of all lanes of a loop."""
+
+WAITS = 1.0
+"""Seconds without a beat after which a call is taken to wait for its libvirtd, rather than to work."""
+
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
 
 class Beat:
@@ -45,6 +57,9 @@ class Lane:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._freed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._turns = _turns.setdefault(loop, asyncio.Semaphore(AT_ONCE))
+        self._is_counted = False  # the call is one of those that are under way
+        self._waits: asyncio.TimerHandle | None = None
 
     @property
     def stuck(self) -> str:
@@ -72,6 +87,7 @@ class Lane:
         if self._busy:
             await self._turn()
         self._busy = True
+        await self._counted_in()
         beat = Beat()
         done: asyncio.Future[T] = self._loop.create_future()
         thread = threading.Thread(
@@ -80,10 +96,35 @@ class Lane:
         try:
             thread.start()
         except RuntimeError as error:
+            self._count_out()
             self._next()
             raise LibvirtError(f"no thread for {what}: {error}", where=self.where) from None
         self._watch(what, beat, deadline, done)
+        self._watch_counted(beat)
         return await done
+
+    async def _counted_in(self) -> None:
+        try:
+            await self._turns.acquire()
+        except asyncio.CancelledError:
+            self._next()
+            raise
+        self._is_counted = True
+
+    def _watch_counted(self, beat: Beat) -> None:
+        left = beat.last + WAITS - time.monotonic()
+        if left > 0:
+            self._waits = self._loop.call_later(left, self._watch_counted, beat)
+        else:
+            self._count_out()
+
+    def _count_out(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+        if self._is_counted:
+            self._is_counted = False
+            self._turns.release()
 
     def _watch(self, what: str, beat: Beat, deadline: float, done: asyncio.Future[T]) -> None:
         left = beat.last + deadline - time.monotonic()
@@ -139,6 +180,7 @@ class Lane:
     def _returned(self, settle: Callable[[], None]) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._count_out()
         settle()
         self._stuck = ""
         self._freed.set()

@@ -174,15 +174,16 @@ def read_domain(connection: Connection, uuid: str, host: str) -> DomainView | No
     return _read(connection, domain, host)
 
 
-def standing_networks(connection: Connection, host: str) -> frozenset[str]:
-    """UUIDs of the networks that are defined, run and start by themselves: one question, whatever their number."""
+def standing_networks(connection: Connection, host: str) -> bytes:
+    """A digest of which networks are defined, run and start by themselves: one question, whatever their number."""
     flags = (
         libvirt.VIR_CONNECT_LIST_NETWORKS_ACTIVE
         | libvirt.VIR_CONNECT_LIST_NETWORKS_PERSISTENT
         | libvirt.VIR_CONNECT_LIST_NETWORKS_AUTOSTART
     )
     with refusals(f"host {host}", "cannot list its networks"):
-        return frozenset(network.UUIDString() for network in connection.conn.listAllNetworks(flags))
+        found = sorted(network.UUID() for network in connection.conn.listAllNetworks(flags))
+    return hashlib.blake2b(b"".join(found), digest_size=16).digest()
 
 
 def list_networks(

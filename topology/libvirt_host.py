@@ -86,7 +86,7 @@ class LibvirtHost:
         self._dirty: dict[str, list[str]] = {}
         self._networks_dirty = False
         self._networks_due = False
-        self._standing: frozenset[str] | None = None
+        self._standing: bytes | None = None
         self._domains: dict[str, DomainView] = {}
         self._networks: tuple[NetworkOnHost, ...] = ()
         self._domain_errors: dict[str, LibvirtError] = {}

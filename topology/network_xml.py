@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from xml.etree.ElementTree import Element, SubElement, indent, register_namespace, tostring
 
 from controller.errors import LibvirtError
@@ -81,7 +82,20 @@ def portgroup_xml(network: str, portgroup: str, default: bool) -> str:
 
 
 def parse_host_network(xml: str, host: str = "") -> HostNetworkView:
-    """Any libvirt network. Raises LibvirtError that names ``host`` and the network."""
+    """Any libvirt network. Raises LibvirtError that names ``host`` and the network. Hosts that say the same share one
+    view: a network of the fleet is on all of them, and is read there again and again."""
+    try:
+        return _shared_view(xml)
+    except LibvirtError:
+        return _view(xml, host)
+
+
+@lru_cache(maxsize=4096)
+def _shared_view(xml: str) -> HostNetworkView:
+    return _view(xml, "")
+
+
+def _view(xml: str, host: str) -> HostNetworkView:
     root, place, name, uuid = read_identified(xml, "network", host)
     groups = root.findall("portgroup")
     if len(groups) > MAX_PORTGROUPS:

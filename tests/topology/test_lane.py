@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 
 import pytest
 
 from controller.errors import LibvirtError
+from topology import lane as lane_module
 from topology.lane import Beat, Lane
 
 
@@ -143,5 +145,33 @@ def test_a_stuck_host_delays_no_other() -> None:
             await stuck
         release.set()
         await lane.freed()
+
+    on_loop(test)
+
+
+def test_so_many_lanes_work_at_once_and_one_that_waits_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "AT_ONCE", 3)
+    monkeypatch.setattr(lane_module, "WAITS", 0.2)
+
+    async def test(first: Lane) -> None:
+        lanes = [Lane(f"host kvm{n}", asyncio.get_running_loop()) for n in range(20)]
+        release, guard, under_way, most = threading.Event(), threading.Lock(), 0, 0
+
+        def work(beat: Beat) -> None:
+            nonlocal under_way, most
+            with guard:
+                under_way += 1
+                most = max(most, under_way)
+            for _ in range(5):
+                time.sleep(0.01)
+                beat()
+            with guard:
+                under_way -= 1
+
+        hung = [asyncio.create_task(lane.run("listing", lambda _: release.wait(), 15)) for lane in lanes[:3]]
+        await asyncio.gather(*(lane.run("listing", work, 15) for lane in lanes[3:]))
+        assert most <= 3, "of 17 hosts no more than three are asked at once, though three others hang"
+        release.set()
+        await asyncio.gather(*hung)
 
     on_loop(test)
