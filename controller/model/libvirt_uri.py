@@ -9,6 +9,7 @@ _PARAMETERS = {
     "qemu+tcp": {"mode"},
     "qemu+tls": {"pkipath", "tls_priority", "mode"},
     "test": set[str](),
+    "test+unix": {"socket"},
 }
 _REMEDY = "write qemu+tls://HOST/system, qemu+tcp://HOST/system or qemu+unix:///system?socket=/PATH"
 
@@ -17,7 +18,7 @@ def check_uri(uri: str) -> str:
     """``uri``, when the fleet can use it. Raises ValueError with what is wrong and, after ``; ``, what would be right.
 
     ssh is not among them: libvirt starts a process of ssh for each connection, which may ask a terminal. ``no_verify``
-    neither: TLS that trusts anybody. ``test:///`` is libvirt's own mock, for tests.
+    neither: TLS that trusts anybody. ``test:///`` and ``test+unix:///`` are libvirt's own mock, for tests.
     """
     if (wrong := _wrong(uri)) is not None:
         raise ValueError(f"{uri!r} is no libvirt URI that is supported: it {wrong}; {_REMEDY}")
@@ -44,7 +45,7 @@ def _wrong(uri: str) -> str | None:
             return "has port 0"
     elif parts.netloc:
         return "is local and names a host"
-    if parts.scheme != "test" and parts.path != "/system":
+    if parts.scheme.startswith("qemu") and parts.path != "/system":
         return f"has the path {parts.path!r}, not /system"
     for name, _ in parse_qsl(parts.query, keep_blank_values=True):
         if name not in allowed:

@@ -19,7 +19,7 @@ from .figures import Figure
 
 CASES = {"guests": "guests", "reads": "reads", "dhcp": "dhcp", "packet-in": "packet_in",
          "forward": "forward", "peers": "peers", "sync-null": "sync_null", "sync": "sync",
-         "change": "change", "restart": "restart"}  # fmt: skip
+         "change": "change", "restart": "restart", "fleet": "fleet", "memory": "memory"}  # fmt: skip
 """Each case's module, in the order in which all are run."""
 
 _PATIENCE = 600.0  # seconds for one case of several

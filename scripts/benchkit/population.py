@@ -10,12 +10,14 @@ from typing import Any
 from labkit.run import LabError, run, wait_for
 
 from .controller import Api, Controller
+from .machines import Machine, Vnic
 from .processes import cpu
 
 NETWORKS = 20
 _REST = 0.2  # seconds of CPU time in two of the clock, in which a controller counts as at rest
 _BATCH = 150  # rows in a transaction: it is one argument, of 128 KiB at most
 _PATIENCE = 180.0
+_CONNECTING = 400.0  # seconds: each Network is made in the libvirt of every host
 
 
 def hosts(count: int) -> list[dict[str, Any]]:
@@ -67,6 +69,36 @@ def vnics(hosts: int, guests: int) -> list[dict[str, Any]]:
     return found
 
 
+TENANT = 20  # guests, one network of their own
+
+
+def tenants(hosts: int, guests: int) -> dict[str, list[Vnic]]:
+    """By host: its guests, each of which has one vNIC, on as many hosts as there are."""
+    found: dict[str, list[Vnic]] = {f"kvm{n:03}": [] for n in range(hosts)}
+    for guest in range(guests):
+        theirs = found[f"kvm{guest % hosts:03}"]
+        theirs.append(Vnic(f"vm{guest:05}", _uuid(guest), _mac(guest, 0), f"testnet{len(theirs)}", len(theirs) + 1,
+                           f"t{guest // TENANT:04}"))  # fmt: skip
+    return found
+
+
+def tenant_networks(guests: int) -> list[dict[str, Any]]:
+    return [
+        {"kind": "Network", "name": f"t{n:04}", "mode": "isolated", "subnets": [f"10.{n >> 8}.{n & 255}.0/24"],
+         "dhcp": {"range": [f"10.{n >> 8}.{n & 255}.100", f"10.{n >> 8}.{n & 255}.200"]}}
+        for n in range(-(-guests // TENANT))
+    ]  # fmt: skip
+
+
+def real_hosts(found: Sequence[Machine]) -> list[dict[str, Any]]:
+    """Hosts whose OVSDB and libvirt are there."""
+    return [
+        {"kind": "Host", "name": machine.name, "ovsdb": f"unix:{machine.socket}", "libvirt": machine.libvirt,
+         "tunnel_ip": f"198.18.{n // 250}.{n % 250 + 1}"}
+        for n, machine in enumerate(found)
+    ]  # fmt: skip
+
+
 def fill(controller: Controller, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows of vNICs into the controller's store, as it would itself. Raises LabError when they are refused."""
     for first in range(0, len(rows), _BATCH):
@@ -76,6 +108,29 @@ def fill(controller: Controller, rows: Sequence[dict[str, Any]]) -> None:
         ).stdout
         if "error" in answer:
             raise LabError(f"the store refused rows: {answer[:500]}")
+
+
+def connected(controller: Controller, count: int, parts: Sequence[str] = ("openflow", "ovsdb", "libvirt")) -> None:
+    """Return when so many hosts stand with these parts."""
+
+    def ready() -> bool:
+        found = json.loads(controller.api.ask("GET", "/hosts?limit=5000"))["items"]
+        states = [[host["status"][part]["state"] for part in parts] for host in found]
+        if states.count(["up"] * len(parts)) == count:
+            return True
+        time.sleep(0.3)  # asking costs as much as what is measured
+        return False
+
+    wait_for(f"{count} hosts connected", ready, _CONNECTING)
+
+
+def active(controller: Controller, count: int) -> None:
+    """Return when the controller shows so many vNICs as active."""
+
+    def ready() -> bool:
+        return bool(json.loads(controller.api.ask("GET", "/ports?state=active&limit=1"))["total"] == count)
+
+    wait_for(f"{count} active vNICs", ready, _PATIENCE, every=0.3)
 
 
 def settle(controller: Controller, count: int) -> None:

@@ -23,6 +23,7 @@ from controller.model.libvirt_uri import check_uri
         "qemu+unix:///system",
         "qemu+unix:///system?socket=/run/libvirt/libvirt-sock",
         "test:///default",
+        "test+unix:///a/node.xml?socket=/run/libvirt-sock",
     ],
 )
 def test_accepted_as_it_is(uri: str) -> None:
@@ -54,6 +55,7 @@ def test_accepted_as_it_is(uri: str) -> None:
         ("qemu+tcp://kvm01/; system", "spaces"),
         ("qemu+tcp://[kvm01/system", "qemu+tcp"),
         ("test:///default?x=1", "'x'"),
+        ("test+unix://host/a?socket=/b", "is local and names a host"),
     ],
 )
 def test_refused_with_what_is_wrong(uri: str, what: str) -> None:
