@@ -13,13 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apps import APPS
-from controller.engine import Delta, Engine
+from controller.engine import Aspect, Delta, Engine
+from controller.pipeline.app import BlockId
 from controller.pipeline.pipeline import Entry, Pipeline
+from controller.reader import Key
 
 EFFORT = int(os.environ.get("FLEETSWITCH_TEST_EFFORT", "1"))
 PIPELINE = Pipeline(APPS)
 
 Identity = tuple[int, int]
+Cell = tuple[BlockId, Aspect]
 
 
 def start() -> FleetRows:
@@ -48,6 +51,16 @@ def start_outside() -> FleetRows:
 
 def table(engine: Engine, host: str) -> dict[Identity, bytes]:
     return {entry.identity: entry.add for entry in engine.tables[host]}
+
+
+def read(engine: Engine) -> dict[Cell, set[Key]]:
+    """What each block depends on."""
+    return {cell: {answer.key for answer in answers} for cell, answers in engine._reads.items()}
+
+
+def readers(engine: Engine) -> dict[Key, set[Cell]]:
+    """The other way round."""
+    return {key: answer.readers for key, answer in engine._answers.items()}
 
 
 class Switches:
@@ -83,8 +96,8 @@ def compare(engine: Engine, fleet: FleetRows, switches: Switches) -> None:
         assert switches.table(host) == wanted
         assert engine.tables[host].conflicts == fresh.tables[host].conflicts
     assert engine.blocks == fresh.blocks
-    assert engine._reads == fresh._reads
-    assert engine._dependents == fresh._dependents
+    assert read(engine) == read(fresh)
+    assert readers(engine) == readers(fresh)
 
 
 def follow(fleet: FleetRows, history: list[list[Change]]) -> None:
