@@ -325,13 +325,13 @@ class Connection(Transport):
                 self.send(chunk)
                 await self.drain()
             await self._barrier()
-            if batch.errors:
-                raise BundleRefused(batch.failures, self.where)
+            if failures := batch.failures:
+                raise BundleRefused(failures, self.where)
             committing = True
             await self._control(Bundle.COMMIT)
         except Refused as refused:
             # The switch names the message that failed in an error of its own, which may come behind.
-            if committing and not batch.errors:
+            if committing and not batch.failures:
                 await self._barrier()
             raise BundleRefused([*batch.failures, (-1, refused.error.text)], self.where) from refused
         finally:

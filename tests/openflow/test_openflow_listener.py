@@ -208,6 +208,34 @@ def test_a_bundle_waits_for_a_slow_reader_and_times_out() -> None:
     serve(work, limits=Limits(output=8 << 20))
 
 
+def test_an_error_of_no_message_of_the_bundle_refuses_none() -> None:
+    async def work(listener: Listener, accepted: Accepted) -> None:
+        peer = await Peer.connect(listener.port)
+        await peer.handshake(7)
+        await accepted.until(lambda: 7 in accepted.connections)
+
+        async def answer() -> None:
+            while True:
+                got = await peer.message()
+                kind, xid = got[1], int.from_bytes(got[4:8], "big")
+                if kind == msg.Type.BUNDLE_CONTROL:
+                    what = int.from_bytes(got[12:14], "big")
+                    peer.writer.write(msg.bundle_control(1, msg.Bundle(what + 1), 0, xid))
+                    if what == msg.Bundle.COMMIT:
+                        return
+                elif kind == msg.Type.BARRIER_REQUEST:
+                    of_another = int.from_bytes(msg.bundled(msg.delete_flow(0, 2), 2)[4:8], "big")
+                    peer.writer.write(msg.message(msg.Type.ERROR, bytes(4), of_another))
+                    peer.writer.write(msg.message(msg.Type.BARRIER_REPLY, b"", xid))
+
+        answering = asyncio.create_task(answer())
+        await accepted.connections[7].bundle([msg.bundled(msg.delete_flow(0, 1), 1)], DEADLINE)
+        await answering
+        peer.writer.close()
+
+    serve(work)
+
+
 def test_requests_end_with_the_connection() -> None:
     async def work(listener: Listener, accepted: Accepted) -> None:
         peer = await Peer.connect(listener.port)
