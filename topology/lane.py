@@ -5,7 +5,7 @@ can end such a call, so its thread is left behind, the lane says that it is stuc
 one has come back. So a host can hold one thread and no more, and never another host.
 
 Of all lanes together so many calls are under way at once, that 400 hosts which are read together neither make 400
-threads nor keep the loop from its work. Calls that only wait are soon not counted any more.
+threads nor keep the loop from its work. Calls that only wait are soon not counted any more, nor those that never end.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ AT_ONCE = 32
 
 WAITS = 1.0
 """Seconds without a beat after which a call is taken to wait for its libvirtd, rather than to work."""
+
+LONGEST = 5.0
+"""Seconds after which a call is not counted any more, whatever its libvirtd answers: it may do so without end."""
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -100,7 +103,7 @@ class Lane:
             self._next()
             raise LibvirtError(f"no thread for {what}: {error}", where=self.where) from None
         self._watch(what, beat, deadline, done)
-        self._watch_counted(beat)
+        self._watch_counted(beat, time.monotonic() + LONGEST)
         return await done
 
     async def _counted_in(self) -> None:
@@ -111,10 +114,10 @@ class Lane:
             raise
         self._is_counted = True
 
-    def _watch_counted(self, beat: Beat) -> None:
-        left = beat.last + WAITS - time.monotonic()
+    def _watch_counted(self, beat: Beat, until: float) -> None:
+        left = min(beat.last + WAITS, until) - time.monotonic()
         if left > 0:
-            self._waits = self._loop.call_later(left, self._watch_counted, beat)
+            self._waits = self._loop.call_later(left, self._watch_counted, beat, until)
         else:
             self._count_out()
 

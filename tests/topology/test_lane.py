@@ -175,3 +175,27 @@ def test_so_many_lanes_work_at_once_and_one_that_waits_is_not_counted(monkeypatc
         await asyncio.gather(*hung)
 
     on_loop(test)
+
+
+def test_a_host_that_answers_piece_by_piece_without_end_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_module, "AT_ONCE", 2)
+    monkeypatch.setattr(lane_module, "LONGEST", 0.3)
+
+    async def test(first: Lane) -> None:
+        lanes = [Lane(f"host kvm{n}", asyncio.get_running_loop()) for n in range(4)]
+        release = threading.Event()
+
+        def slow(beat: Beat) -> None:
+            while not release.wait(0.01):
+                beat()
+
+        endless = [asyncio.create_task(lane.run("listing", slow, 15)) for lane in lanes[:2]]
+        try:
+            async with asyncio.timeout(10):
+                assert [await lane.run("listing", lambda _beat: 1, 15) for lane in lanes[2:]] == [1, 1]
+            assert not any(task.done() for task in endless)
+        finally:
+            release.set()
+        await asyncio.gather(*endless)
+
+    on_loop(test)
