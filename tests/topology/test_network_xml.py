@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from xml.etree import ElementTree
 
 import pytest
@@ -147,3 +148,17 @@ def test_a_damaged_network_is_refused_or_drifted_or_the_same(at: int, length: in
     except LibvirtError:
         return
     assert len(view.digest) == 64
+
+
+def test_what_hosts_say_at_length_is_not_kept() -> None:
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(12):
+            xml = blue().replace("<forward", f"<description>{number}{'x' * 900_000}</description><forward")
+            assert parse_host_network(xml).bridge == "br-int"
+            del xml
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2_000_000, "the next host's networks find no room"
