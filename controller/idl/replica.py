@@ -6,8 +6,10 @@ import itertools
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
+from weakref import WeakSet
 
 import ovs.db.custom_index
 import ovs.db.error
@@ -118,26 +120,33 @@ class _Rows(ovs.db.custom_index.IndexedRows):  # type: ignore[misc]
 
 ovs.db.custom_index.IndexedRows = _Rows
 
-_MOST_SCHEMAS = 16  # that are kept: one for each version of Open vSwitch in the fleet, and the store's
+
+@dataclass(eq=False)
+class _Schema:
+    """As it was given, and parsed."""
+
+    given: dict[str, Any]
+    parsed: DbSchema
 
 
 class _Schemas:
-    """Parsed schemas, which hosts of one version of Open vSwitch share: nobody changes one. For several threads."""
+    """Schemas that hosts of one version of Open vSwitch share, for as long as one of them has it: nobody changes one.
+    For several threads."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._known: list[tuple[dict[str, Any], DbSchema]] = []
+        self._known: WeakSet[_Schema] = WeakSet()
 
-    def parsed(self, schema: dict[str, Any]) -> tuple[dict[str, Any], DbSchema]:
-        """As it was given, and parsed. Raises ovs.db.error.Error when it makes no sense."""
+    def shared(self, given: dict[str, Any]) -> _Schema:
+        """Raises ovs.db.error.Error when it makes no sense."""
         with self._guard:
             for known in self._known:
-                if known[0] == schema:
+                if known.given == given:
                     return known
-            made = DbSchema.from_json(schema)
-            made.readonly = {}
-            self._known = [*self._known[1 - _MOST_SCHEMAS :], (schema, made)]
-            return schema, made
+            made = _Schema(given, DbSchema.from_json(given))
+            made.parsed.readonly = {}
+            self._known.add(made)
+            return made
 
 
 class _Helper(SchemaHelper):  # type: ignore[misc]
@@ -172,12 +181,17 @@ class Replica(Idl):  # type: ignore[misc]
     """An Idl on a Session of ours, that keeps account of which rows changed."""
 
     def __init__(self, schema: dict[str, Any], session: Session) -> None:
-        self.schema, parsed = _schemas.parsed(schema)
-        super().__init__("unix:replaced", _Helper(parsed), leader_only=False)
+        self._shared = _schemas.shared(schema)
+        super().__init__("unix:replaced", _Helper(self._shared.parsed), leader_only=False)
         self._session = session
         # (table, uuid) -> the event that sums up what happened since the last take_changes().
         self._changes: dict[tuple[str, Any], str] = {}
         self.damaged = ""
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """As it was given."""
+        return self._shared.given
 
     def notify(self, event: str, row: Any, updates: Any = None) -> None:
         """Called by the Idl for each row that changed."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from concurrent.futures import Future
 from typing import Any
 
@@ -33,3 +35,14 @@ def test_another_version_has_its_own() -> None:
     newer, older = _replica(_SCHEMA, "name", "ports"), _replica(_SCHEMA, "name")
     assert list(newer.tables["Bridge"].columns) == ["name", "ports"]
     assert list(older.tables["Bridge"].columns) == ["name"]
+
+
+def test_a_schema_is_forgotten_with_the_last_host_that_has_it() -> None:
+    one, other = (_replica({**_SCHEMA, "version": "9.9.9"}, "name") for _ in range(2))
+    kept = weakref.ref(one._db)
+    del one
+    gc.collect()
+    assert kept() is other._db
+    del other
+    gc.collect()
+    assert kept() is None, "a host that shows another one at each connection would fill the memory"
