@@ -56,12 +56,15 @@ def nat_allotments(
     has it in its pool, and the host its subnet outside."""
     found: dict[tuple[str, str], str] = {}
     for name in sorted(names):
-        network, host, address = name.split("/")
+        try:
+            network, host, address = name.split("/")
+            there = ipaddress.IPv4Address(address)
+        except ValueError:  # somebody edited the store by hand
+            continue
         nat, external = (
             networks[network].nat if network in networks else None,
             hosts[host].external if host in hosts else None,
         )
-        there = ipaddress.IPv4Address(address)
         if nat is not None and external is not None and nat.holds(there) and there in external.subnet:
             found.setdefault((network, host), address)
     return found

@@ -50,6 +50,14 @@ def test_a_network_works_when_its_segment_gets_its_number_late() -> None:
     assert identities(engine, "kvm1") == identities(fresh, "kvm1")
 
 
+@pytest.mark.parametrize("name", ["web", "web/kvm1/203.0.113", "a/b/c/d"])
+def test_the_name_of_an_address_that_makes_no_sense_is_nobodys(name: str) -> None:
+    fleet, engine = small().with_nat(), Engine(Pipeline(APPS))
+    fleet.nat_addresses.insert(0, name)  # somebody edited the store by hand
+    engine.update(fleet.rows())
+    assert engine.fabric.reader().nat_addresses("kvm1") == {"nat": "203.0.113.70"}
+
+
 def test_an_unchanged_row_changes_nothing() -> None:
     fleet, engine = small(), Engine(Pipeline(APPS))
     engine.update(fleet.rows())
