@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import socket
@@ -234,6 +235,54 @@ def test_an_error_of_no_message_of_the_bundle_refuses_none() -> None:
         peer.writer.close()
 
     serve(work)
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "ssl"])
+def test_what_comes_in_pieces_on_many_connections_is_not_mixed(tmp_path: Path, scheme: str) -> None:
+    certificate(tmp_path, "ca", None)
+    key, made = certificate(tmp_path, "controller", "ca")
+    kvm = certificate(tmp_path, "kvm01", "ca")
+    tls = server_context(key, made, tmp_path / "ca.crt") if scheme == "ssl" else None
+    options = {"ssl": client_of(tmp_path / "ca.crt", *kvm)} if scheme == "ssl" else {}
+    sizes = [10, 65_000, 1400, 60_000, 100] * 3
+    pieces = [5000, 1, 65_536, 7, 100_000]
+
+    async def work(listener: Listener, accepted: Accepted) -> None:
+        peers = {number: await Peer.connect(listener.port, **options) for number in range(1, 7)}
+        for number, peer in peers.items():
+            await peer.handshake(number)
+        await accepted.until(lambda: len(accepted.connections) == len(peers))
+
+        async def talk(number: int) -> None:
+            stream = b"".join(punted(bytes((number,)) * size) for size in sizes)
+            for piece in itertools.cycle(pieces):
+                peers[number].writer.write(stream[:piece])
+                await asyncio.sleep(0)  # now the others
+                if not (stream := stream[piece:]):
+                    return
+
+        await asyncio.gather(*map(talk, peers))
+        await accepted.until(lambda: accepted.closed or len(accepted.calls) == len(peers) * len(sizes))
+        assert accepted.closed == {}
+        for number, peer in peers.items():
+            assert [len(call.data) for call in accepted.calls if set(call.data) == {number}] == sizes
+            peer.writer.close()
+
+    serve(work, address=f"{scheme}:127.0.0.1:0", tls=tls)
+
+
+def punted(frame: bytes) -> bytes:
+    """A packet-in."""
+    body = struct.pack("!IHBBQHHII4xxx", 0xFFFFFFFF, len(frame), 0, 3, 7, 1, 12, 0x80000004, 7) + frame
+    return msg.message(msg.Type.PACKET_IN, body)
+
+
+def client_of(ca: Path, key: Path, made: Path) -> ssl.SSLContext:
+    """What a switch with this key and certificate uses."""
+    context = ssl.create_default_context(cafile=str(ca))
+    context.check_hostname = False
+    context.load_cert_chain(made, key)
+    return context
 
 
 def test_requests_end_with_the_connection() -> None:
