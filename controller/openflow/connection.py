@@ -81,9 +81,12 @@ class _Waiter:
 
 @dataclass(slots=True)
 class _Batch:
-    """A bundle under way: the errors that came for its messages, by transaction id."""
+    """A bundle under way: the errors that came for its messages, by transaction id. ``opened`` is the one by which it
+    was opened, and ``given_up`` the error that came for that afterwards."""
 
     messages: Sequence[bytes]
+    opened: int = 0
+    given_up: str = ""
     errors: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -273,6 +276,8 @@ class Connection(Transport):
                 batch.errors.setdefault(xid, error.text)
         elif xid in self._waiters:
             self._fail(xid, Refused(error, self.where))
+        elif batch is not None and xid == batch.opened:
+            batch.given_up = error.text
         else:
             self._call(self.handlers.error, xid, error)
 
@@ -307,7 +312,8 @@ class Connection(Transport):
         finally:
             self._waiters.pop(xid, None)
 
-    async def _control(self, kind: Bundle) -> None:
+    async def _control(self, kind: Bundle) -> int:
+        """Returns the transaction id."""
         xid = self.next_xid()
         try:
             future = self._expect(xid)
@@ -315,16 +321,19 @@ class Connection(Transport):
             await future
         finally:
             self._waiters.pop(xid, None)
+        return xid
 
     async def _bundle(self, messages: Sequence[bytes]) -> None:
         self._batch = batch = _Batch(messages)
         committing = False
         try:
-            await self._control(Bundle.OPEN)
+            batch.opened = await self._control(Bundle.OPEN)
             for chunk in msg.writes(messages):
                 self.send(chunk)
                 await self.drain()
             await self._barrier()
+            if batch.given_up:  # Open vSwitch makes a new bundle of what came behind, and would commit that alone
+                raise OpenFlowError(f"gave up a bundle half way: {batch.given_up}", where=self.where)
             if failures := batch.failures:
                 raise BundleRefused(failures, self.where)
             committing = True

@@ -12,6 +12,7 @@ import ssl
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -209,32 +210,51 @@ def test_a_bundle_waits_for_a_slow_reader_and_times_out() -> None:
     serve(work, limits=Limits(output=8 << 20))
 
 
-def test_an_error_of_no_message_of_the_bundle_refuses_none() -> None:
-    async def work(listener: Listener, accepted: Accepted) -> None:
-        peer = await Peer.connect(listener.port)
-        await peer.handshake(7)
-        await accepted.until(lambda: 7 in accepted.connections)
+async def bundled(listener: Listener, accepted: Accepted, error: Callable[[int], bytes]) -> None:
+    """Sends a bundle of one flow. ``error`` makes what the switch says of it before it takes it after all, of the
+    transaction id by which it was opened."""
+    peer = await Peer.connect(listener.port)
+    await peer.handshake(7)
+    await accepted.until(lambda: 7 in accepted.connections)
 
-        async def answer() -> None:
-            while True:
-                got = await peer.message()
-                kind, xid = got[1], int.from_bytes(got[4:8], "big")
-                if kind == msg.Type.BUNDLE_CONTROL:
-                    what = int.from_bytes(got[12:14], "big")
-                    peer.writer.write(msg.bundle_control(1, msg.Bundle(what + 1), 0, xid))
-                    if what == msg.Bundle.COMMIT:
-                        return
-                elif kind == msg.Type.BARRIER_REQUEST:
-                    of_another = int.from_bytes(msg.bundled(msg.delete_flow(0, 2), 2)[4:8], "big")
-                    peer.writer.write(msg.message(msg.Type.ERROR, bytes(4), of_another))
-                    peer.writer.write(msg.message(msg.Type.BARRIER_REPLY, b"", xid))
+    async def answer() -> None:
+        opened = 0
+        while True:
+            got = await peer.message()
+            kind, xid = got[1], int.from_bytes(got[4:8], "big")
+            if kind == msg.Type.BUNDLE_CONTROL:
+                what = int.from_bytes(got[12:14], "big")
+                opened = xid if what == msg.Bundle.OPEN else opened
+                peer.writer.write(msg.bundle_control(1, msg.Bundle(what + 1), 0, xid))
+            elif kind == msg.Type.BARRIER_REQUEST:
+                peer.writer.write(error(opened) + msg.message(msg.Type.BARRIER_REPLY, b"", xid))
 
-        answering = asyncio.create_task(answer())
+    answering = asyncio.create_task(answer())
+    try:
         await accepted.connections[7].bundle([msg.bundled(msg.delete_flow(0, 1), 1)], DEADLINE)
-        await answering
+    finally:
+        answering.cancel()
         peer.writer.close()
 
-    serve(work)
+
+def test_an_error_of_no_message_of_the_bundle_refuses_none() -> None:
+    of_another = int.from_bytes(msg.bundled(msg.delete_flow(0, 2), 2)[4:8], "big")
+    serve(
+        lambda listener, accepted: bundled(
+            listener, accepted, lambda _: msg.message(msg.Type.ERROR, bytes(4), of_another)
+        )
+    )
+
+
+def test_a_bundle_that_the_switch_gave_up_half_way_is_not_taken_for_done() -> None:
+    # Open vSwitch does so after 10 s without a message of it (bundle-idle-timeout), and makes a new one of the rest.
+    late = bytes((0, 17, 0, 14))  # OFPET_BUNDLE_FAILED, OFPBFC_TIMEOUT
+    with pytest.raises(OpenFlowError, match="gave up a bundle"):
+        serve(
+            lambda listener, accepted: bundled(
+                listener, accepted, lambda opened: msg.message(msg.Type.ERROR, late, opened)
+            )
+        )
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "ssl"])
