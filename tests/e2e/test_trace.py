@@ -332,9 +332,9 @@ def texts(engine: Engine, host: str) -> dict[str, str]:
     """The flows that a host should have, by cookie, as they are written for people."""
     return {
         f"{entry.cookie:#x}": engine.pipeline.text(flow)
-        for content in engine.blocks.values()
+        for block, content in engine.blocks.items()
         if host in content.hosts
-        for flow, entry in zip(content.flows, content.entries, strict=True)
+        for flow, entry in zip(engine.flows(block), content.entries, strict=True)
     }
 
 

@@ -98,7 +98,7 @@ def test_flow_mods_are_os_kens() -> None:
         engine = Engine(PIPELINE)
         engine.update(unsettled(dice, random_fleet(dice, False)).with_nat().rows())
         for block, content in engine.blocks.items():
-            for flow, entry in zip(content.flows, content.entries, strict=True):
+            for flow, entry in zip(engine.flows(block), content.entries, strict=True):
                 by_app[block.app] += 1
                 if entry.add not in seen:
                     ours, its = entry.add, flow_mod(flow, entry.cookie)
