@@ -142,13 +142,12 @@ class Connection(Transport):
         """The switch in the words of errors and logs."""
         return f"switch {self.dpid:016x} ({self.peer})" if self.features else f"OpenFlow peer {self.peer}"
 
-    def next_xid(self, count: int = 1) -> int:
-        """The first of ``count`` transaction ids in a row; never 0, and none of a bundle's messages."""
-        if msg.is_bundled(self._xid + count):
-            self._xid = 0
-        first = self._xid + 1
-        self._xid += count
-        return first
+    def next_xid(self) -> int:
+        """The next transaction id; never 0, and none of a bundle's messages."""
+        self._xid += 1
+        if msg.is_bundled(self._xid):
+            self._xid = 1
+        return self._xid
 
     def set_xid(self, message: Any) -> int:
         """Gives an os-ken message a transaction id."""
