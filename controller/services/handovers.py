@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from controller.fabric import Fabric
+from controller.model.fields import is_uuid
 from controller.openflow.ct_flush import Remembered, Way, ct_flush
 from controller.pipeline.ip import PROTOCOLS
 from controller.pipeline.zones import FRAGMENTS_IN, FRAGMENTS_OUT, HAIRPIN, TRANSLATED
-from controller.reader import ARRIVING
-from controller.views import ForwardView, HostView
+from controller.views import ForwardView, HostView, PortView
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +58,9 @@ def held(fabric: Fabric) -> Iterator[tuple[Thing, Holder]]:
             continue
         for port in fabric.ports_of(network.name):
             where = port.host if network.alone else ""
+            who = _vnic(port)
             for address in port.addresses:
-                yield (
-                    Thing("guest", f"{network.name} {address}", where),
-                    Holder(port.name.removesuffix(ARRIVING), address),
-                )
+                yield Thing("guest", f"{network.name} {address}", where), Holder(who, address)
     for host in reader.hosts():
         yield from _addresses(host)
         for name, address in reader.nat_addresses(host.name).items():
@@ -75,6 +73,11 @@ def held(fabric: Fabric) -> Iterator[tuple[Thing, Holder]]:
             for way in view.external.ways if view is not None and view.external is not None else ():
                 if way.version == forward.version:
                     yield Thing("forward", forward.name, name), Holder(forward.address, way.address, forward)
+
+
+def _vnic(port: PortView) -> str:
+    """Whose it is, however its row is called: that changes when it is registered."""
+    return " ".join((port.mac, *sorted(filter(is_uuid, port.guest))))
 
 
 def _addresses(host: HostView) -> Iterator[tuple[Thing, Holder]]:
@@ -144,9 +147,15 @@ class Handovers:
                     await self._wake.wait()
 
     def compare(self) -> None:
-        """Note what has another holder than before. One that is nobody's for a while is still its last holder's."""
+        """Note what has another holder than before. One that is nobody's for a while is still its last holder's, and
+        one that several have (an address in two VLANs) is that one's for as long as it is among them."""
         hosts, sequence = self._fabric.names("host"), self._sequence()
+        now: dict[Thing, Holder] = {}
         for thing, holder in held(self._fabric):
+            last = self._known.get(thing)
+            if thing not in now or (last is not None and last.who == holder.who):
+                now[thing] = holder
+        for thing, holder in now.items():
             before = self._known.pop(thing, None)
             self._known[thing] = holder
             if before is None or before.who == holder.who:

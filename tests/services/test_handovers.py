@@ -147,3 +147,28 @@ def test_a_host_that_is_gone_is_told_nothing() -> None:
     world.round(lambda f: f.outside("kvm1", "phys1", "203.0.113.14"))
     world.up = True
     assert world.round(lambda fleet: fleet.put("Host", "kvm1", None)) == set()
+
+
+def test_a_guest_that_is_registered_while_it_runs_loses_no_connection() -> None:
+    """Its row is called otherwise then."""
+    world = World()
+    before = world.fleet.ports["a"]
+
+    def registered(fleet: FleetRows) -> None:
+        fleet.put("Port", "a", None)
+        fleet.put("Port", "web-1", before.model_copy(update={"vm": "web-1"}))
+        fleet.register("web-1", "web", mac=before.mac, addresses=before.addresses)
+        fleet.forward("mail", "web", {"port": 25, "host": "kvm1"}, {"address": "10.0.0.5"})
+        fleet.floating_ip("one", "web", "203.0.113.50", {"address": "10.0.0.5"})
+
+    assert world.round(registered) == set()
+
+
+def test_an_address_that_two_guests_have_in_two_vlans_is_handed_over_by_neither() -> None:
+    world = World()
+    groups = {"default": {}, "other": {"vlan": 20}}
+    world.fleet.network("web", "nat", subnets=["10.0.0.0/24"], portgroups=groups)
+    world.fleet.port("c", "kvm2", "web", "other", addresses=("10.0.0.5",))
+    assert world.round() == set()
+    assert world.round() == set()
+    assert world.round(lambda fleet: placed(fleet, "a", state="absent")) == told(guest("10.0.0.5"), "kvm1", "kvm2")
