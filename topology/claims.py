@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from controller.model.guard import first_of_each_kind, kind_of
 from controller.model.host import HostSpec
+from controller.model.nat_pools import pools_of_wires
 from controller.model.network import NetworkSpec, nobodys_addresses
 from controller.model.port import PortSpec, PortStatus
 
@@ -59,18 +60,30 @@ def _by_nd(packet: bytes) -> IPv6Address | None:
     return source if kind == _SOLICITATION else None
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """``addresses`` are (network, address); ``pools`` are whole subnets, by network."""
+
+    addresses: Collection[tuple[str, str]]
+    pools: Mapping[str, Collection[IPv4Network]]
+
+    def has(self, network: str, address: str) -> bool:
+        pools = self.pools.get(network, ()) if "." in address else ()
+        return (network, address) in self.addresses or any(IPv4Address(address) in pool for pool in pools)
+
+
 def taken_in(
     networks: Mapping[str, NetworkSpec],
     registered: Iterable[PortSpec],
     hosts: Mapping[str, HostSpec],
     floating: Collection[str],
-) -> set[tuple[str, str]]:
-    """(Network, address) of everything that nobody can learn: reserved, a host's, a floating one, or a registered
-    vNIC's."""
+) -> Taken:
+    """Everything that nobody can learn: reserved, a host's, a floating one, of a pool, or a registered vNIC's."""
     found = {
         (name, address) for name, spec in networks.items() for address in nobodys_addresses(name, spec, hosts, floating)
     }
-    return found | {(spec.network, address) for spec in registered for address in spec.addresses}
+    found |= {(spec.network, address) for spec in registered for address in spec.addresses}
+    return Taken(found, pools_of_wires(networks, hosts))
 
 
 def learned(
@@ -78,7 +91,7 @@ def learned(
     before: PortStatus | None,
     claimed: Iterable[str],
     networks: Mapping[str, NetworkSpec],
-    taken: set[tuple[str, str]],
+    taken: Taken,
 ) -> tuple[str, ...]:
     """What a vNIC without registered addresses has learned: what it had in the same place, then what it claimed since.
 
@@ -90,5 +103,5 @@ def learned(
         return ()
     place, leased = (status.network, status.portgroup), {kind_of(address) for address in status.addresses}
     had = before.learned if before is not None and (before.network, before.portgroup) == place else ()
-    free = (a for a in (*had, *claimed) if (status.network, a) not in taken and kind_of(a) not in leased)
+    free = (a for a in (*had, *claimed) if not taken.has(status.network or "", a) and kind_of(a) not in leased)
     return first_of_each_kind(free, group.learn_addresses)

@@ -16,7 +16,7 @@ from controller.model.kinds import network_mtu, overlay_mtu
 from controller.model.network import NetworkSpec
 from controller.model.port import PortSpec, PortStatus, port_name
 from controller.ovsdb.host import HookRow, VnicRow
-from topology.claims import learned, taken_in
+from topology.claims import Taken, learned, taken_in
 from topology.domain_xml import DomainView, VnicView
 from topology.exclusion import keep_apart
 from topology.hook_reports import HookReader, Report, port_key
@@ -179,7 +179,7 @@ class Guests:
     ) -> None:
         """Give vNICs that learn their addresses those that they have, in place. A claim that is not granted is over;
         one that is granted stays until the row has it."""
-        taken: set[tuple[str, str]] | None = None  # looked for once somebody claims something
+        taken: Taken | None = None  # looked for once somebody claims something
         waiting = {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)

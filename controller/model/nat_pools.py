@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 
@@ -51,6 +52,24 @@ def is_in(spec: NetworkSpec, subnets: Iterable[IPv4Network]) -> bool:
     """Whether every range of its pool, if it has any, is in one of the subnets."""
     known = tuple(subnets)
     return spec.nat is None or all(any(low in net and high in net for net in known) for low, high in spec.nat.spans)
+
+
+def pools_of_wires(
+    networks: Mapping[str, NetworkSpec], hosts: Mapping[str, HostSpec]
+) -> dict[str, tuple[IPv4Network, ...]]:
+    """What of pools is in the subnets where hosts meet the outside in a network, by that network."""
+    pools = [each for spec in networks.values() if spec.nat is not None for each in spec.nat.subnets]
+    wires: dict[tuple[str, int], set[IPv4Network]] = defaultdict(set)
+    for external in (host.external for host in hosts.values() if pools):
+        if external is not None:
+            wires[external.uplink, external.vlan or 0].add(external.subnet)
+    found = {}
+    for name, spec in networks.items() if wires else ():
+        physical = spec.physical_network
+        subnets = {subnet for vlan in spec.vlans() if physical for subnet in wires.get((physical, vlan), ())}
+        if within := tuple(pool for pool in pools if any(pool.overlaps(subnet) for subnet in subnets)):
+            found[name] = within
+    return found
 
 
 def _wrong(

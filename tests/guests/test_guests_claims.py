@@ -95,6 +95,26 @@ def test_what_becomes_a_floating_address_is_no_guests_of_that_wire_any_more(
     assert set(claim(fleet, *both)) == {*both, *others}
 
 
+@pytest.mark.parametrize(("vlan", "has"), [(None, ()), (7, ("203.0.113.60",))])
+def test_what_becomes_an_address_of_a_pool_is_no_guests_of_that_wire_any_more(
+    vlan: int | None, has: tuple[str, ...]
+) -> None:
+    fleet, group = running(learns=4), PortGroup(learn_addresses=4)
+    fleet.networks["web"] = NetworkSpec(
+        mode="bridge", physical_network="phys1", vlan=vlan, portgroups={"default": group}
+    )
+    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
+    fleet.hosts["kvm2"] = HostSpec.model_validate(
+        {"ovsdb": "unix:/kvm2", "uplinks": {"phys1": {"interface": "eth1"}}, "external": external}
+    )
+    others = ("203.0.113.90", "2001:db8::60")
+    assert set(claim(fleet, "203.0.113.60", *others)) == {"203.0.113.60", *others}
+    pool = {"addresses": ["203.0.113.50-203.0.113.70"]}
+    fleet.networks["nat"] = NetworkSpec.model_validate({"mode": "nat", "subnets": ["10.9.0.0/24"], "nat": pool})
+    fleet.evaluate()
+    assert set(fleet.known[NAME].learned) == {*has, *others}
+
+
 def test_what_is_registered_or_reserved_later_is_learned_by_nobody_any_more() -> None:
     fleet = running()
     claim(fleet, "10.0.0.1", "10.0.0.2")
