@@ -209,6 +209,8 @@ def _overheard(outside: ExternalView, way: Way) -> Iterator[Flow]:
             Priority.ANYWHERE + number, match(**told, resolved=1), _learn(outside, next_hop, address, mac, pool),
             why="it may be elsewhere now",
         )  # fmt: skip
+    nowhere = match(**says, segment=outside.segment, **{mac: _NOBODY})
+    yield OVERHEARD.flow(Priority.ANYWHERE + 2, nowhere, why="says of nobody where it is")
 
 
 def not_a_guests(segment: int, address: str, priority: int, why: str, mac: str | None = None) -> Iterator[Flow]:

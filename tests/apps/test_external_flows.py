@@ -57,3 +57,16 @@ def test_a_wire_with_guests_who_are_neither_a_host_nor_its_router() -> None:
         fleet.outside(name, "phys1", f"203.0.113.1{number + 1}", vlan=20, mac=f"02:f5:00:00:00:0{number}")
     fleet.network("lan", "bridge", physical_network="phys1", vlan=20)
     check("external_with_guests", "external", fleet.port("a", "kvm1", "lan"))
+
+
+def test_who_says_to_all_nothing_of_its_mac_stays_where_it_is_known() -> None:
+    """An advertisement to all may leave its option out (RFC 4861, 4.4): a router that says that it is none any more."""
+    fleet = FleetRows().host("kvm1", "192.0.2.1", "phys1")
+    fleet.outside("kvm1", "phys1", "203.0.113.11", address6="2001:db8::11/64", gateway6="fe80::1")
+    overheard = [line for line in flows_of("external", fleet).splitlines() if "table=overheard," in line]
+    silent = [line for line in overheard if "=00:00:00:00:00:00 " in line or "=00:00:00:00:00:00," in line]
+    assert [line.partition("actions=")[2] for line in silent] == ["drop", "drop"]
+    priorities = [int(line.partition("priority=")[2].partition(",")[0]) for line in overheard]
+    assert min(priorities[overheard.index(line)] for line in silent) > max(
+        number for number, line in zip(priorities, overheard, strict=True) if "learn(" in line
+    )
