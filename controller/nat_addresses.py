@@ -93,11 +93,13 @@ def _without(desired: Desired, fabric: Fabric) -> Iterator[tuple[str, Nat, str, 
     for network, spec in sorted(desired.networks.items()):
         if (nat := spec.nat) is None or not nat.addresses:
             continue
-        for host, its in sorted(desired.hosts.items()):
+        for host in sorted(reader.hosts_of_network(network)):  # few of a large fleet, and it is asked at each change
+            its = desired.hosts.get(host)
             if (
-                reader.has_vnic(network, host)
-                and reader.nat_address(network, host) is None
+                its is not None
                 and its.external is not None
+                and reader.has_vnic(network, host)
+                and reader.nat_address(network, host) is None
             ):
                 yield network, nat, host, its.external.subnet
 
