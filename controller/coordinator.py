@@ -119,6 +119,7 @@ class Coordinator:
         self._recompute(None)
         self._nested.changed(self.desired.statuses, self.desired.statuses)
         self.driver.settle_hosts()
+        self._sweeper.look(self.sequence)
         self._tasks.spawn(self.observer.run(), "observer")
         self._tasks.spawn(self._sweep(), "sweep")
         self._tasks.spawn(self._chronicle.run(), "chronicle")

@@ -11,10 +11,13 @@ from coordinated import NAME, Fleet, coordinated, hosts_thread, plug
 from ovsdb_servers import idl_thread, run, until, vswitch
 from plugs_in import PlugsIn
 
+from apps import APPS
 from controller import coordinator as coordinator_module
+from controller.coordinator import Coordinator
 from controller.desired import HOSTS, PHYSICAL_NETWORKS, SEGMENTS, Desired
 from controller.model.documents import dump_spec
 from controller.model.network import NetworkSpec
+from controller.pipeline.pipeline import Pipeline
 from controller.rows import segment_name
 from controller.store import NumberRequest, PrivateServer, Put, Remove, Store
 from controller.sweeper import Sweeper
@@ -82,6 +85,21 @@ def test_a_number_that_was_used_again_waits_anew(tmp_path: Path) -> None:
             confirmed[0] = 4
             await sweeper.sweep()
             assert store.numbers(SEGMENTS) == {}
+
+    run(main())
+
+
+def test_what_nobody_used_when_the_controller_began_goes_back_too(tmp_path: Path) -> None:
+    """The last one ended before all hosts had confirmed."""
+
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            await fleet.store.commit((), numbers=[NumberRequest(SEGMENTS, SEGMENT, 1, 9)])
+            again = Coordinator(fleet.store, Pipeline(APPS), fleet.coordinator._connect, [], 2)
+            await again.start()
+            await again._sweeper.sweep()
+            await again.stop()
+            assert fleet.store.numbers(SEGMENTS) == {}
 
     run(main())
 
