@@ -14,6 +14,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address, ip_interface
 
 from controller.fabric import Fabric
 from controller.model.fields import is_uuid
@@ -60,6 +62,8 @@ def held(fabric: Fabric) -> Iterator[tuple[Thing, Holder]]:
             where = port.host if network.alone else ""
             who = _vnic(port)
             for address in port.addresses:
+                if not _within(address, network.gateway.addresses):
+                    continue  # claimed, and nowhere reached: the tracker knows it as a machine outside
                 yield Thing("guest", f"{network.name} {address}", where), Holder(who, address)
     for host in reader.hosts():
         yield from _addresses(host)
@@ -73,6 +77,12 @@ def held(fabric: Fabric) -> Iterator[tuple[Thing, Holder]]:
             for way in view.external.ways if view is not None and view.external is not None else ():
                 if way.version == forward.version:
                     yield Thing("forward", forward.name, name), Holder(forward.address, way.address, forward)
+
+
+@lru_cache(maxsize=1 << 14)
+def _within(address: str, subnets: tuple[str, ...]) -> bool:
+    """Whether it is of one of the subnets, which are given as interfaces."""
+    return any(ip_address(address) in ip_interface(each).network for each in subnets)
 
 
 def _vnic(port: PortView) -> str:

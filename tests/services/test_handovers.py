@@ -172,3 +172,16 @@ def test_an_address_that_two_guests_have_in_two_vlans_is_handed_over_by_neither(
     assert world.round() == set()
     assert world.round() == set()
     assert world.round(lambda fleet: placed(fleet, "a", state="absent")) == told(guest("10.0.0.5"), "kvm1", "kvm2")
+
+
+def test_an_address_that_is_none_of_the_networks_is_nothing_that_guests_hand_over() -> None:
+    """Two guests of one tenant could end all others' connections with any machine: by claiming its address in turn."""
+    world = World()
+    learned = {"addresses": ("198.51.100.7",), "learned": ("198.51.100.7",)}
+    assert world.round(lambda fleet: fleet.port("c", "kvm1", "web", **learned)) == set()
+
+    def passed_on(fleet: FleetRows) -> None:
+        placed(fleet, "c", state="absent")
+        fleet.port("d", "kvm2", "web", **learned)
+
+    assert world.round(passed_on) == set()
