@@ -258,6 +258,8 @@ class Coordinator:
                 await self.services.forget()
                 async with self.changing:
                     await self._sweeper.sweep()
+                if self.nat_addresses.lacking:
+                    self.observer.look()  # what went back is given to who lacks one
             except FleetError as error:
                 log.warning("%s", error)
             except Exception:

@@ -7,10 +7,12 @@ from collections.abc import AsyncIterator
 from ipaddress import IPv4Address
 from pathlib import Path
 
+import pytest
 from coordinated import Fleet, coordinated
 from ovsdb_servers import idl_thread, raises, run
 
 from apps import APPS
+from controller import coordinator as coordinator_module
 from controller.coordinator import Coordinator
 from controller.desired import NAT_ADDRESSES, Desired
 from controller.doctor import examine
@@ -116,6 +118,26 @@ def test_an_address_that_left_the_pool_is_nobodys_until_all_hosts_have_confirmed
             reader = fleet.coordinator.engine.fabric.reader()
             await fleet.coordinator.until(lambda: fleet.coordinator.observer.judged >= fleet.coordinator.sequence, 10.0)
             assert {reader.nat_address("web", "kvm1"), reader.nat_address("web", "kvm2")} == {None, "203.0.113.20"}
+
+    run(main())
+
+
+def test_who_lacks_one_gets_what_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing else happens in the fleet."""
+    monkeypatch.setattr(coordinator_module, "_SWEEP_SECONDS", 0.05)
+
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            await with_guests(fleet, "203.0.113.20")
+            await fleet.store.commit(guests("kvm1"))
+            await becomes(fleet, {"kvm2": "203.0.113.20"})
+            await fleet.store.commit([Remove("Host", "kvm2")])
+            await becomes(fleet, {})
+            monkeypatch.setattr(fleet.coordinator._sweeper, "_confirmed", lambda: fleet.coordinator.sequence)
+            await fleet.coordinator.until(
+                lambda: bool(fleet.coordinator.engine.fabric.reader().nat_addresses("kvm1")), 9
+            )
+            assert await allotted(fleet) == {"kvm1": "203.0.113.20"}
 
     run(main())
 
