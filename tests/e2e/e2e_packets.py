@@ -82,9 +82,10 @@ def solicitation(src: str, target: str, mac: str | None, dst: str = ALL_NODES) -
     return ipv6(src, dst, ICMPV6, icmpv6(src, dst, 135, bytes(4) + IPv6Address(target).packed + option))
 
 
-def advertisement(src: str, target: str, mac: str) -> bytes:
-    """RFC 4861, 4.4: unsolicited, and overrides what its receivers know."""
-    body = struct.pack("!I", 1 << 29) + IPv6Address(target).packed + b"\2\1" + _mac(mac)
+def advertisement(src: str, target: str, mac: str | None) -> bytes:
+    """RFC 4861, 4.4: unsolicited, and overrides what its receivers know. Without a MAC it leaves the option out."""
+    option = b"\2\1" + _mac(mac) if mac is not None else b""
+    body = struct.pack("!I", 1 << 29) + IPv6Address(target).packed + option
     return ipv6(src, ALL_NODES, ICMPV6, icmpv6(src, ALL_NODES, 136, body))
 
 

@@ -455,6 +455,8 @@ def test_a_machine_outside_that_has_another_mac_is_reached_when_it_says_so(
     try:
         for to in (there, there6):
             eventually(f"{to} is reached", lambda to=to: pings(guests["web1"], to, tries=1))
+        send(out, "moves", ethernet("33:33:00:00:00:01", macs[0], IPV6, advertisement(there6, there6, None)))
+        assert pings(guests["web1"], there6), "it says to all that it is there, and not by which MAC"
         for number, mac in enumerate(macs[1:]):
             goes()
             becomes(mac)
