@@ -159,7 +159,7 @@ def test_no_look_takes_much_more_than_a_list_of_all_ports(tmp_path: Path, capsys
         assert len(found["port list"][1]["items"]) == GUESTS
         carriers = {number % HOSTS for number in range(GUESTS) if number % NETWORKS == 3}
         assert len(found["fdb"][1]["entries"]) == GUESTS // NETWORKS + LEARNED * len(carriers)
-        assert len(found["flows of a host"][1]["items"]) > 500
+        assert len(found["flows of a host"][1]["items"]) > 400
         assert all(flow["why"] and flow["source"] for flow in found["flows of a host"][1]["items"])
         assert len(found["counters"][1]["ports"]) == 7 * HOSTS
         assert found["events"][1]["total"] >= GUESTS

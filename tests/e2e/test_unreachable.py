@@ -23,7 +23,10 @@ NOISE = 1.0  # seconds by which a shared machine may spoil a time
 @pytest.fixture(scope="module")
 def guest(fleet: Fleet) -> LightGuest:
     fleet.apply(NETWORK)
-    return fleet.lights({"first": ("h1", [Nic("cloud", None, addresses=("10.14.0.1/24",))])})["first"]
+    return fleet.lights({
+        "first": ("h1", [Nic("cloud", None, addresses=("10.14.0.1/24",))]),
+        "other": ("h2", [Nic("cloud", None, addresses=("10.14.0.3/24",))]),  # its host has a tunnel to h1
+    })["first"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +134,7 @@ def hung(fleet: Fleet, guest: LightGuest, usual: float) -> Iterator[None]:
 def test_a_host_that_hangs_is_named_and_the_other_is_driven(
     fleet: Fleet, guest: LightGuest, usual: float, part: str
 ) -> None:
-    # Each concerns the daemon that hangs, on h2: its tunnel ports, every host's flows, its libvirt networks.
+    # Each concerns the daemon that hangs, on h2: its tunnel ports, its flows towards h1, its libvirt networks.
     changes = {"ovsdb": fleet.host_document("h2") | {"tunnel_ip": "192.0.2.77"},
                "openflow": fleet.host_document("h1") | {"tunnel": "vxlan"}, "libvirt": network("more")}  # fmt: skip
     done = apply(fleet, changes[part])

@@ -78,12 +78,12 @@ def test_sigterm_ends_it_as_ctrl_c_does_and_a_second_does_not_cut_that_short(tmp
         assert left_of(tmp_path) == []
 
 
-@pytest.mark.parametrize(("word", "goes_on"), [("nohup", True), ("env", False)])
+@pytest.mark.parametrize(("word", "goes_on"), [("nohup", True), ("env --default-signal=HUP", False)])
 def test_a_terminal_that_is_closed_ends_what_was_not_begun_with_nohup(word: str, goes_on: bool) -> None:
     program = (
         "import os; from labkit.program import interruptible; interruptible(); os.kill(os.getpid(), 1); print('on')"
     )
-    argv = [word, sys.executable, "-c", program]
+    argv = [*word.split(), sys.executable, "-c", program]
     done = subprocess.run(argv, cwd=REPOSITORY / "scripts", capture_output=True, text=True, timeout=PATIENCE)
     assert (done.stdout == "on\n") == goes_on, done.stderr
 

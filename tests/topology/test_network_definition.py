@@ -242,7 +242,8 @@ def test_a_name_server() -> None:
 
 def test_a_pool_of_addresses() -> None:
     pool = {"addresses": ["203.0.113.20-203.0.113.29"], "ports": "20000-30000"}
-    assert spec_of(POOL) == {"mode": "nat", "subnets": ["10.40.0.1/24"], "nat": pool}
+    groups = {"default": {"learn_addresses": LEARNED}}
+    assert spec_of(POOL) == {"mode": "nat", "subnets": ["10.40.0.1/24"], "nat": pool, "portgroups": groups}
     assert not warned(POOL)
     given = dump_network("pool", define(POOL).document.spec)
     assert '<address start="203.0.113.20" end="203.0.113.29" />' in given
