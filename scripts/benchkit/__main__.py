@@ -17,7 +17,7 @@ from labkit.run import LabError, say
 from . import plot, report
 from .figures import Figure
 
-CASES = {"guests": "guests", "reads": "reads", "dhcp": "dhcp", "packet-in": "packet_in",
+CASES = {"guests": "guests", "reads": "reads", "api": "api", "dhcp": "dhcp", "packet-in": "packet_in",
          "forward": "forward", "peers": "peers", "sync-null": "sync_null", "sync": "sync",
          "change": "change", "restart": "restart", "fleet": "fleet", "memory": "memory"}  # fmt: skip
 """Each case's module, in the order in which all are run."""

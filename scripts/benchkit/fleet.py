@@ -17,7 +17,7 @@ from . import population
 from .controller import Controller, running
 from .figures import Figure, Goal, p99
 from .jsonrpc import Peer
-from .machines import Machine, Machines, each, lift_limit
+from .machines import Machine, Machines, each, lift_limit, sizes
 from .processes import cpu
 
 ABOUT = "connect time and CPU of 400 OVSDB and libvirt connections, their CPU at rest, and one host in 400 that hangs"
@@ -36,8 +36,7 @@ _COLUMNS = {
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hosts", type=int, default=400, metavar="N", help="hosts (default 400)")
-    parser.add_argument("--guests", type=int, default=2000, metavar="N", help="guests (default 2000)")
+    sizes(parser)
     parser.add_argument("--rest", type=float, default=10.0, metavar="SECONDS", help="how long it is at rest (10)")
 
 
@@ -45,11 +44,11 @@ def measure(args: argparse.Namespace) -> list[Figure]:
     lift_limit()
     with tempfile.TemporaryDirectory(prefix="fleetswitch-bench-") as name:
         folder = Path(name)
-        say(f"{args.hosts} databases, {args.guests} guests of libvirt's test driver")
-        with Machines(folder, population.tenants(args.hosts, args.guests)) as machines:
+        say(f"{args.hosts} databases, {args.guests} guests of libvirt's test driver, {args.networks} networks in each")
+        with Machines(folder, population.tenants(args.hosts, args.guests, args.networks)) as machines:
             bare = _bare(machines)
             with running(folder) as controller:
-                return _ours(controller, machines, args.guests, args.rest, bare)
+                return _ours(controller, machines, args, bare)
 
 
 def _bare(machines: Machines) -> tuple[float, float]:
@@ -70,7 +69,7 @@ def _bare(machines: Machines) -> tuple[float, float]:
 
 
 def _ours(
-    controller: Controller, machines: Machines, guests: int, rest: float, bare: tuple[float, float]
+    controller: Controller, machines: Machines, args: argparse.Namespace, bare: tuple[float, float]
 ) -> list[Figure]:
     pids, size = [controller.process.pid], {"hosts": len(machines)}
     machines.play()
@@ -78,12 +77,15 @@ def _ours(
     controller.api.ask("POST", "/apply", population.real_hosts(machines))
     population.connected(controller, len(machines), ("ovsdb", "libvirt"))
     connected = time.monotonic() - begun, cpu(pids) - used
-    controller.api.ask("POST", "/apply", population.tenant_networks(guests))
+    begun, used = time.monotonic(), cpu(pids)
+    told = json.loads(controller.api.ask("POST", "/apply", population.tenant_networks(args.networks)))
+    population.confirmed(controller, told["sequence"], "libvirt")
+    made = time.monotonic() - begun, cpu(pids) - used
     machines.plug()
-    population.active(controller, guests)
+    population.active(controller, args.guests)
     used = cpu(pids)
-    time.sleep(rest)
-    resting = (cpu(pids) - used) / rest
+    time.sleep(args.rest)
+    resting = (cpu(pids) - used) / args.rest
     before = _changes(controller, machines, 101)
     hung = machines[0].name
     machines.servers[hung].send_signal(signal.SIGSTOP)
@@ -92,7 +94,9 @@ def _ours(
     return [
         Figure("fleet", "all connected", connected[0], "s", size, bare[0], _OVSDB),
         Figure("fleet", "CPU until all are connected", connected[1], "s", size, bare[1], _OVSDB),
-        Figure("fleet", "CPU of a second at rest", resting, "s", {**size, "guests": guests}),
+        Figure("fleet", "networks made in every libvirt", made[0], "s", {**size, "networks": args.networks}),
+        Figure("fleet", "CPU of it", made[1], "s", {**size, "networks": args.networks}),
+        Figure("fleet", "CPU of a second at rest", resting, "s", {**size, "guests": args.guests}),
         Figure("fleet", "a port's change is known", statistics.median(before), "s", size),
         Figure("fleet", "the same, one OVSDB hangs", statistics.median(while_hung), "s", size,
                statistics.median(before), "none hangs", told),

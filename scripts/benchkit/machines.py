@@ -3,6 +3,7 @@ as ``ovs-vswitchd`` does, and its guests in libvirt's test driver, behind one re
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import resource
@@ -286,3 +287,11 @@ def lift_limit() -> None:
     """Of descriptors: a machine takes three here; the usual soft limit is 1024."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def sizes(parser: argparse.ArgumentParser) -> None:
+    """The options that say how many there are of what."""
+    parser.add_argument("--hosts", type=int, default=400, metavar="N", help="hosts (default 400)")
+    parser.add_argument("--guests", type=int, default=2000, metavar="N", help="guests (default 2000)")
+    parser.add_argument("--networks", type=int, default=20, metavar="N",
+                        help="networks, each in every host's libvirt (default 20)")  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from labkit.run import say
 from . import population
 from .controller import Controller, running
 from .figures import Figure, Goal
-from .machines import Machines, lift_limit
+from .machines import Machines, lift_limit, sizes
 from .processes import descriptors, family, memory, threads
 from .switches import switches
 
@@ -24,36 +25,38 @@ _TUNNELS = 3
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hosts", type=int, default=400, metavar="N", help="hosts (default 400)")
-    parser.add_argument("--guests", type=int, default=2000, metavar="N", help="guests (default 2000)")
+    sizes(parser)
 
 
 def measure(args: argparse.Namespace) -> list[Figure]:
     lift_limit()
     with tempfile.TemporaryDirectory(prefix="fleetswitch-bench-") as name:
         folder = Path(name)
-        say(f"{args.hosts} databases, {args.guests} guests of libvirt's test driver")
-        vnics = population.tenants(args.hosts, args.guests)
+        size = {"hosts": args.hosts, "guests": args.guests, "networks": args.networks}
+        say(f"{args.hosts} databases, {args.guests} guests of libvirt's test driver, {args.networks} networks in each")
+        vnics = population.tenants(**size)
         with Machines(folder, vnics) as machines, running(folder) as controller:
             empty, alone = _weight(controller), _most_threads(controller)
             begun = time.monotonic()
             controller.api.ask(
-                "POST", "/apply", [*population.real_hosts(machines), *population.tenant_networks(args.guests)]
+                "POST", "/apply", [*population.real_hosts(machines), *population.tenant_networks(args.networks)]
             )
             machines.play()
             ports = -(-args.guests // args.hosts) + _TUNNELS
             with switches(controller.port, population.datapaths(controller.api), ports):
-                population.connected(controller, args.hosts)
+                slowest = population.connected(controller, args.hosts)
                 hosts = _weight(controller)
                 say(f"every connection stands after {time.monotonic() - begun:.0f} s")
                 machines.plug()
                 population.active(controller, args.guests)
                 say(f"all guests are switched after {time.monotonic() - begun:.0f} s")
-                return _figures(controller, args.hosts, args.guests, empty, hosts, alone)
+                waited = Figure("memory", "slowest list of hosts while they connect", slowest, "s", size)
+                return [*_figures(controller, size, empty, hosts, alone), waited]
 
 
-def _figures(controller: Controller, hosts: int, guests: int, empty: int, with_hosts: int, alone: int) -> list[Figure]:
-    pid, size, full = controller.process.pid, {"hosts": hosts, "guests": guests}, _weight(controller)
+def _figures(controller: Controller, size: dict[str, int], empty: int, with_hosts: int, alone: int) -> list[Figure]:
+    pid, full = controller.process.pid, _weight(controller)
+    hosts, guests = size["hosts"], size["guests"]
     return [
         Figure("memory", "controller and store, no host", empty, "B"),
         Figure("memory", "controller and store, all connected", full, "B", size, goal=Goal(MEMORY)),
@@ -63,11 +66,18 @@ def _figures(controller: Controller, hosts: int, guests: int, empty: int, with_h
         Figure("memory", "a guest", (full - with_hosts) / guests, "B", size),
         Figure("memory", "threads", _most_threads(controller), "", size, alone, "no host", Goal(THREADS)),
         Figure("memory", "file descriptors", descriptors(pid), "", size),
+        Figure("memory", "flows a host", _flows(controller) / hosts, "", size),
     ]
 
 
 def _weight(controller: Controller) -> int:
     return sum(map(memory, family(controller.process.pid)))
+
+
+def _flows(controller: Controller) -> int:
+    """That all hosts together should have."""
+    told = controller.api.ask("GET", "/metrics").decode()
+    return sum(int(count) for count in re.findall(r"^fleetswitch_host_flows_wanted{.*} (\d+)$", told, re.MULTILINE))
 
 
 def _most_threads(controller: Controller) -> int:

@@ -17,7 +17,7 @@ NETWORKS = 20
 _REST = 0.2  # seconds of CPU time in two of the clock, in which a controller counts as at rest
 _BATCH = 150  # rows in a transaction: it is one argument, of 128 KiB at most
 _PATIENCE = 180.0
-_CONNECTING = 400.0  # seconds: each Network is made in the libvirt of every host
+_CONNECTING = 150.0  # seconds: each Network is made in the libvirt of every host
 
 
 def hosts(count: int) -> list[dict[str, Any]]:
@@ -69,24 +69,23 @@ def vnics(hosts: int, guests: int) -> list[dict[str, Any]]:
     return found
 
 
-TENANT = 20  # guests, one network of their own
-
-
-def tenants(hosts: int, guests: int) -> dict[str, list[Vnic]]:
-    """By host: its guests, each of which has one vNIC, on as many hosts as there are."""
+def tenants(hosts: int, guests: int, networks: int) -> dict[str, list[Vnic]]:
+    """By host: its guests, each of which has one vNIC. A network has the guests of as many hosts as any other, and a
+    host those of one network: every libvirt has every network, and so each of them costs as much as there are hosts."""
     found: dict[str, list[Vnic]] = {f"kvm{n:03}": [] for n in range(hosts)}
     for guest in range(guests):
-        theirs = found[f"kvm{guest % hosts:03}"]
+        host = guest % hosts
+        theirs = found[f"kvm{host:03}"]
         theirs.append(Vnic(f"vm{guest:05}", _uuid(guest), _mac(guest, 0), f"testnet{len(theirs)}", len(theirs) + 1,
-                           f"t{guest // TENANT:04}"))  # fmt: skip
+                           f"t{host * networks // hosts:04}"))  # fmt: skip
     return found
 
 
-def tenant_networks(guests: int) -> list[dict[str, Any]]:
+def tenant_networks(count: int) -> list[dict[str, Any]]:
     return [
         {"kind": "Network", "name": f"t{n:04}", "mode": "isolated", "subnets": [f"10.{n >> 8}.{n & 255}.0/24"],
          "dhcp": {"range": [f"10.{n >> 8}.{n & 255}.100", f"10.{n >> 8}.{n & 255}.200"]}}
-        for n in range(-(-guests // TENANT))
+        for n in range(count)
     ]  # fmt: skip
 
 
@@ -110,11 +109,15 @@ def fill(controller: Controller, rows: Sequence[dict[str, Any]]) -> None:
             raise LabError(f"the store refused rows: {answer[:500]}")
 
 
-def connected(controller: Controller, count: int, parts: Sequence[str] = ("openflow", "ovsdb", "libvirt")) -> None:
-    """Return when so many hosts stand with these parts."""
+def connected(controller: Controller, count: int, parts: Sequence[str] = ("openflow", "ovsdb", "libvirt")) -> float:
+    """Return when so many hosts stand with these parts; gives the seconds that the slowest answer took meanwhile."""
+    slowest = 0.0
 
     def ready() -> bool:
+        nonlocal slowest
+        begun = time.monotonic()
         found = json.loads(controller.api.ask("GET", "/hosts?limit=5000"))["items"]
+        slowest = max(slowest, time.monotonic() - begun)
         states = [[host["status"][part]["state"] for part in parts] for host in found]
         if states.count(["up"] * len(parts)) == count:
             return True
@@ -122,6 +125,17 @@ def connected(controller: Controller, count: int, parts: Sequence[str] = ("openf
         return False
 
     wait_for(f"{count} hosts connected", ready, _CONNECTING)
+    return slowest
+
+
+def confirmed(controller: Controller, sequence: int, what: str) -> None:
+    """Return when that connection of every host has confirmed the change."""
+
+    def ready() -> bool:
+        missing = json.loads(controller.api.ask("GET", f"/wait?sequence={sequence}"))["unconfirmed"]
+        return not any(each["what"] in {what, "ovsdb"} and each["host"] for each in missing)
+
+    wait_for(f"change {sequence} confirmed by each {what}", ready, _CONNECTING, every=0.3)
 
 
 def active(controller: Controller, count: int) -> None:

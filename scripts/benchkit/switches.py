@@ -20,34 +20,37 @@ COOKIE = _LEARNED | 1
 SEGMENTS = 60
 """In each of them every switch has learned a MAC; a fleet that has fewer is told of some that it does not know."""
 
+_MORE = 1  # flag of a reply that is not the last (7.3.5)
+_PART = 1000  # flows of one
 _AT_ONCE = 40  # connections that are opened together: the controller lets a source come so often only
 
 
 class _Switch:
-    def __init__(self, number: int, ports: int) -> None:
-        self._flows = [(_LEARNED | segment, _flow(number, segment)) for segment in range(1, SEGMENTS + 1)]
+    def __init__(self, number: int, ports: int, segments: int) -> None:
+        self._flows = [(_LEARNED | segment, _flow(number, segment)) for segment in range(1, segments + 1)]
         self._ports = b"".join(struct.pack("!H2xIII8Q", 80, port, 0, 0, *range(8)) for port in range(1, ports + 1))
 
-    def answer(self, kind: int, body: bytes) -> tuple[int, bytes] | None:
-        """Kind and body of the reply, None where there is none."""
+    def answers(self, kind: int, body: bytes) -> list[bytes]:
+        """Bodies of the replies, of the next kind each; none where there is none."""
         if kind in {_ECHO, _ROLE, _BARRIER}:
-            return kind + 1, body
+            return [body]
         if kind != _MULTIPART:
-            return None
+            return []
         what, _ = struct.unpack_from("!HH", body)
         head = struct.pack("!HH4x", what, 0)
         if what == _PORT_STATS:
-            return kind + 1, head + self._ports
+            return [head + self._ports]
         if what not in {_FLOW_DESC, _AGGREGATE}:
-            return None
+            return []
         cookie, mask = struct.unpack_from("!QQ", body, 24)
         found = [flow for own, flow in self._flows if own & mask == cookie & mask]
         if what == _FLOW_DESC:
-            return kind + 1, head + b"".join(found)
+            parts = [b"".join(found[at : at + _PART]) for at in range(0, max(1, len(found)), _PART)]
+            return [*(struct.pack("!HH4x", what, _MORE) + part for part in parts[:-1]), head + parts[-1]]
         counted = b"".join(struct.pack("!HBB", 0x8002, field << 1, size) + count.to_bytes(size, "big")
                            for field, size, count in ((3, 4, len(found)), (4, 8, 0), (5, 8, 0)))  # fmt: skip
         stats = struct.pack("!HH", 0, 4 + len(counted)) + counted
-        return kind + 1, head + stats + bytes(-len(stats) % 8)
+        return [head + stats + bytes(-len(stats) % 8)]
 
 
 def _flow(number: int, segment: int) -> bytes:
@@ -57,8 +60,9 @@ def _flow(number: int, segment: int) -> bytes:
 
 
 @contextmanager
-def switches(port: int, datapaths: Sequence[int], ports: int) -> Iterator[None]:
-    """Connected at that port of loopback while inside, one for each datapath id, with so many ports each.
+def switches(port: int, datapaths: Sequence[int], ports: int, first: int = SEGMENTS) -> Iterator[None]:
+    """Connected at that port of loopback while inside, one for each datapath id, with so many ports each. The first has
+    learned in so many segments.
 
     Raises LabError when one is turned away.
     """
@@ -66,23 +70,26 @@ def switches(port: int, datapaths: Sequence[int], ports: int) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_forever, name="switches")
     thread.start()
     try:
-        played = asyncio.run_coroutine_threadsafe(_connect(port, datapaths, ports), loop).result(120.0)
-        yield
-        asyncio.run_coroutine_threadsafe(_end(played), loop).result(30.0)
+        played = asyncio.run_coroutine_threadsafe(_connect(port, datapaths, ports, first), loop).result(120.0)
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(_end(played), loop).result(30.0)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30.0)
         loop.close()
 
 
-async def _connect(port: int, datapaths: Sequence[int], ports: int) -> list[asyncio.Task[None]]:
+async def _connect(port: int, datapaths: Sequence[int], ports: int, first: int) -> list[asyncio.Task[None]]:
     played: list[asyncio.Task[None]] = []
     waiting = list(enumerate(datapaths))
     while waiting:
         some, waiting = waiting[:_AT_ONCE], waiting[_AT_ONCE:]
         known = [asyncio.Event() for _ in some]
-        played += [asyncio.create_task(_play(port, dpid, _Switch(number, ports), event))
-                   for event, (number, dpid) in zip(known, some, strict=True)]  # fmt: skip
+        made = [_Switch(number, ports, SEGMENTS if number else first) for number, _ in some]
+        played += [asyncio.create_task(_play(port, dpid, switch, event))
+                   for event, switch, (_, dpid) in zip(known, made, some, strict=True)]  # fmt: skip
         try:
             async with asyncio.timeout(60.0):
                 await asyncio.gather(*(event.wait() for event in known))
@@ -99,13 +106,13 @@ async def _play(port: int, dpid: int, switch: _Switch, known: asyncio.Event) -> 
             while True:
                 _, kind, size, xid = struct.unpack("!BBHI", await reader.readexactly(8))
                 body = await reader.readexactly(size - 8)
-                told = switch.answer(kind, body)
+                told = switch.answers(kind, body)
                 if kind == _FEATURES:
-                    told = kind + 1, struct.pack("!QIBB2xII", dpid, 0, 254, 0, 0, 0)
+                    told = [struct.pack("!QIBB2xII", dpid, 0, 254, 0, 0, 0)]
                 if kind == _ROLE:
                     known.set()  # it is taken for the host's
-                if told is not None:
-                    writer.write(struct.pack("!BBHI", _VERSION, told[0], 8 + len(told[1]), xid) + told[1])
+                for each in told:
+                    writer.write(struct.pack("!BBHI", _VERSION, kind + 1, 8 + len(each), xid) + each)
     finally:
         writer.close()
 

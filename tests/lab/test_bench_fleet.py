@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from benchkit.__main__ import main
 
-SMALL = ["--hosts", "4", "--guests", "8", "--judge"]
+SMALL = ["--hosts", "4", "--guests", "8", "--networks", "2", "--judge"]
 
 
 @pytest.mark.alone
@@ -14,4 +14,4 @@ def test_what_a_small_fleet_weighs(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for what in ("controller and store, all connected", "a host's three connections", "threads", "file descriptors"):
         assert what in out
-    assert "4 hosts, 8 guests" in out
+    assert "4 hosts, 8 guests, 2 networks" in out

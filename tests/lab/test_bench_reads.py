@@ -1,4 +1,4 @@
-"""The reads of scripts/bench are answered by a real controller, in a small fleet."""
+"""The reads and writes of scripts/bench are answered by a real controller, in a small fleet."""
 
 from __future__ import annotations
 
@@ -21,3 +21,22 @@ def test_one_slow_answer_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["reads", "--hosts", "2", "--guests", "2", "--rounds", "2"]
     assert main([*small, "--slack", "0.0001", "--judge"]) == 1
     assert "missed: /hosts" in capsys.readouterr().err
+
+
+@pytest.mark.alone
+def test_reads_and_writes_are_measured_while_guests_move(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["api", "--hosts", "4", "--guests", "8", "--flows", "1500", "--seconds", "0.1"]
+    assert main(small) == 0
+    lines = capsys.readouterr().out.splitlines()
+    kinds = (
+        "health",
+        "list of hosts",
+        "one port",
+        "topology",
+        "a host's 1,500 flows",
+        "a network changes",
+        "a port changes",
+    )
+    for kind in kinds:
+        for what in ("a second", "median", "p99", "CPU, nobody moves"):
+            assert any(line.startswith(f"{kind}: {what}") and "a constant" in line for line in lines)
