@@ -22,7 +22,8 @@ CASES = {"guests": "guests", "reads": "reads", "api": "api", "dhcp": "dhcp", "pa
          "change": "change", "restart": "restart", "fleet": "fleet", "memory": "memory"}  # fmt: skip
 """Each case's module, in the order in which all are run."""
 
-_PATIENCE = 600.0  # seconds for one case of several
+_PATIENCE = 400.0  # seconds for one case of several
+_END = 60.0  # seconds in which one that is told to end takes its lab away
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,13 +84,21 @@ def _several(names: Sequence[str]) -> tuple[list[Figure], list[str]]:
                 say(f"{name}: not done after {_PATIENCE:.0f} s, ended")
                 code = -1
             finally:
-                child.terminate()  # it takes its lab away
-                child.wait()
+                _end(child)
             if code == 0:
                 figures += report.read(told)
             else:
                 broken.append(name)
     return figures, broken
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    child.terminate()  # it takes its lab away
+    try:
+        child.wait(_END)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _judged(figures: Sequence[Figure], broken: Sequence[str], judge: bool) -> int:
