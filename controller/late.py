@@ -12,7 +12,7 @@ from typing import Any
 
 LATE = frozenset(
     {
-        *(f"os_ken.ofproto.ofproto_v1_{minor}_parser" for minor in (0, 2, 3, 4)),
+        *(f"os_ken.ofproto.ofproto_v1_{minor}_parser" for minor in (0, 2, 3, 4, 5)),
         *(f"os_ken.lib.packet.{name}" for name in ("bgp", "openflow", "zebra")),
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from uuid import UUID
 from weakref import WeakSet
 
 import ovs.db.custom_index
+import ovs.db.data
 import ovs.db.error
 import ovs.db.idl
 import ovs.jsonrpc
@@ -27,6 +29,17 @@ Columns = Mapping[str, Sequence[str]]
 
 # Message numbers its requests with "+= 1" on the class: two threads that do so at once can hand out a number twice.
 ovs.jsonrpc.Message._create_id = staticmethod(itertools.count().__next__)
+
+
+_read_atom = ovs.db.data.Atom.from_json
+
+
+def _interned_atom(base: Any, json: Any, symtab: Any = None) -> Any:
+    """A value as the Idl keeps it. What hosts tell is much the same: "up", "iface-id", "fleetswitch" are there once."""
+    return _read_atom(base, sys.intern(json) if type(json) is str else json, symtab)
+
+
+ovs.db.data.Atom.from_json = staticmethod(_interned_atom)
 
 
 class _IdlLog:
