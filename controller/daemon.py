@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
 from apps import APPS
+from controller import heap
 from controller.api.app import create_app
 from controller.api.server import ApiServer
 from controller.coordinator import Coordinator
@@ -44,6 +45,7 @@ def run(options: Options) -> int:
 
     Returns the exit code: 0 was told to stop, 1 could not start or go on.
     """
+    heap.share()
     _configure_logging(options.log_level)
     _raise_descriptor_limit()
     ShortPauses().install()
