@@ -4,6 +4,7 @@ for what we need of it, and those are 10 MiB that nothing looks at."""
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -17,6 +18,8 @@ LATE = frozenset(
     }
 )
 
+_LOADING = threading.RLock()
+
 
 class _LateLoader(Loader):
     """Leaves a module empty until it is asked for a name. importlib's LazyLoader does not do: os-ken lists what its
@@ -29,12 +32,19 @@ class _LateLoader(Loader):
         return self._real.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
+        begun: list[str] = []
+
         def first(name: str) -> Any:
             if name.startswith("__"):  # what anybody asks of any module
                 raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            vars(module).pop("__getattr__", None)
-            self._real.exec_module(module)
-            return getattr(module, name)
+            with _LOADING:  # another thread waits; this one may come again, from what is being loaded
+                if not begun:
+                    begun.append(name)
+                    self._real.exec_module(module)
+                    del vars(module)["__getattr__"]
+            if name not in vars(module):
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            return vars(module)[name]
 
         vars(module)["__getattr__"] = first
 

@@ -6,10 +6,7 @@ All of it is wiring and membership. What the flows make of a single frame (isola
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
-
-import networkx
 
 from controller.errors import InvalidInput, Problem
 from topology.graph.answers import (
@@ -63,8 +60,8 @@ def path(topology: Topology, start: str, end: str) -> Way:
     off = ("host:", "network:", "guest:", "vnic:", "device:")
     for beyond in (("underlay:",), ("physical:", "uplink:")):  # nothing goes from a tunnel to an uplink
         wires = {name for name in topology.nodes if not name.startswith((*off, *beyond))}
-        with suppress(networkx.NetworkXNoPath):
-            ways.append(networkx.shortest_path(topology.wires(wires | {one, other}, devices), one, other))
+        if (found := topology.way(wires | {one, other}, one, other, devices)) is not None:
+            ways.append(found)
     if not ways:
         return _no_way(topology, f"nothing connects {topology.of(one).label} and {topology.of(other).label}")
     return _way(topology, min(ways, key=len))
@@ -110,11 +107,11 @@ def _way_of_frames(topology: Topology, one: str, other: str) -> Way:
     apart: list[SegmentKey] = []
     for start, end in ((start, end) for start in _ends(topology, one) for end in _ends(topology, other)):
         for key in sorted(_common(topology, start, end), key=order):
-            try:
-                graph = topology.wires(wiring.nodes(key[0], members[key]) | {start, end})
-                ways.append((networkx.shortest_path(graph, start, end), key))
-            except networkx.NetworkXNoPath:
+            found = topology.way(wiring.nodes(key[0], members[key]) | {start, end}, start, end)
+            if found is None:
                 apart.append(key)
+            else:
+                ways.append((found, key))
     if not ways:
         return _no_way(topology, _why_not(topology, one, other, apart))
     nodes, key = min(ways, key=lambda way: (len(way[0]), order(way[1])))

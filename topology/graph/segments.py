@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-import networkx
-
 from topology.graph.nodes import (
     BridgeNode,
     HostNode,
@@ -128,7 +126,7 @@ class Wiring:
         """Of each member who it reaches over these nodes: itself, other members, the physical network."""
         ends = set(members)
         found: dict[str, frozenset[str]] = {}
-        for component in networkx.connected_components(self._topology.wires(nodes)):
+        for component in self._topology.components(nodes):
             together = frozenset(name for name in component if name in ends or name.startswith("physical:"))
             found |= {name: together for name in together if name in ends}
         return found

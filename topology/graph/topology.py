@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-
-import networkx
 
 from controller.errors import NotFound
 from topology.graph.nodes import (
@@ -67,14 +65,33 @@ class Topology:
 
     def graph(self) -> Any:
         """As a ``networkx.Graph``, with attributes as JSON has them."""
+        import networkx  # large, and a controller of which nobody asks for ways does without: 10 MiB
+
         graph = networkx.Graph(name="fleetswitch", sequence=self.sequence)
         graph.add_nodes_from((name, attributes(node)) for name, node in self.sorted_nodes)
         graph.add_edges_from((*key, attributes(edge)) for key, edge in self.sorted_edges)
         return graph
 
-    def wires(self, nodes: Iterable[str], hearing: Collection[str] = ()) -> Any:
+    def way(self, nodes: Iterable[str], start: str, end: str, hearing: Collection[str] = ()) -> list[str] | None:
+        """A shortest way over these nodes, both ends included; None when there is none."""
+        import networkx
+
+        try:
+            return list(networkx.shortest_path(self._wires(nodes, hearing), start, end))
+        except networkx.NetworkXNoPath:
+            return None
+
+    def components(self, nodes: Iterable[str]) -> Iterator[set[str]]:
+        """Of these nodes those that reach each other over them, together."""
+        import networkx
+
+        yield from networkx.connected_components(self._wires(nodes))
+
+    def _wires(self, nodes: Iterable[str], hearing: Collection[str] = ()) -> Any:
         """These nodes and what is between them, as a ``networkx.Graph`` without attributes. Who hears whom is told by
         neighbours, and is a wire only for those of ``hearing``."""
+        import networkx
+
         kept, graph = set(nodes), networkx.Graph()
         for name in sorted(kept):  # of two ways that are equally short the same one every time
             graph.add_node(name)
