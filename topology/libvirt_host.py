@@ -347,6 +347,9 @@ class LibvirtHost:
         for name, reason in report.refused.items():
             if self._report.refused.get(name) != reason:
                 log.warning("host %s: network %s: %s", self.name, name, reason)
+                # Somebody may have changed it meanwhile, whose event tells of what was read already; once, for a
+                # libvirtd that shows it otherwise for ever tells of each change of ours.
+                self._networks_due = True
         self._report = report
         self._tell_networks(networks)
         return report

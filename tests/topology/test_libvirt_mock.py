@@ -14,7 +14,7 @@ import pytest
 from libvirt_watch import Watched, run, watched
 
 from controller.errors import LibvirtError
-from topology import libvirt_calls
+from topology import host_networks, libvirt_calls
 from topology.host_networks import WantedNetwork
 from topology.libvirt_events import LibvirtEvents, close_reason, domain_event_name, network_event_name
 from topology.libvirt_host import LibvirtHost, State
@@ -182,6 +182,32 @@ def test_a_network_that_somebody_changes_is_put_right_once(admin: libvirt.virCon
             blue = lambda: [n for n in watch.host.networks if n.name == "blue" and n.live and n.config]  # noqa: E731
             await watch.until(lambda: bool(watch.networks and blue()), "blue has gone and come back")
             assert admin.networkLookupByName("blue").isActive()
+
+    run(test())
+
+
+def test_a_network_that_somebody_takes_away_while_it_is_put_right_is_put_right_again(
+    admin: libvirt.virConnect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their event comes when we have seen already what they did."""
+    once = iter([True])
+
+    def converge(conn: Any, *args: Any) -> Any:
+        report = host_networks.converge(conn, *args)
+        if next(once, False):
+            network = admin.networkLookupByName("blue")
+            network.destroy()
+            network.undefine()
+        return report
+
+    async def test() -> None:
+        async with watched("kvm01", URI) as watch:
+            monkeypatch.setattr(libvirt_calls, "converge", converge)
+            report = await watch.host.converge_networks([BLUE_NET], "fleet-1")
+            assert list(report.refused) == ["blue"]
+            blue = lambda: [n for n in watch.host.networks if n.name == "blue" and n.live and n.config]  # noqa: E731
+            await watch.until(lambda: bool(blue()), "blue has come back")
+            await watch.until(lambda: not watch.host.networks_report.refused, "and nothing is told of it")
 
     run(test())
 
