@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -568,6 +569,8 @@ def test_nothing_is_lost_while_there_is_no_controller(fleet: Fleet, guests: dict
         assert serve(clients, Client.take, PATIENCE) == []
         had = [client.address for client in clients]
         just, long_ago = clients
+        for name, far in product(("web1", "db2"), (FAR, FAR6)):  # routers that nobody asked yet are asked by it
+            eventually(f"{name} reaches {far}", lambda name=name, far=far: pings(guests[name], far, tries=1))
 
         def happens() -> None:
             fleet.controller.stop(signal.SIGKILL)
@@ -575,7 +578,7 @@ def test_nothing_is_lost_while_there_is_no_controller(fleet: Fleet, guests: dict
             try:
                 for name, reached in (("web1", ("api1", "api2", "lab2")), ("db2", ("api1", "lab1"))):
                     assert all(pings(guests[name], address(other)) for other in reached), name
-                    assert all(pings(guests[name], far) for far in (FAR, FAR6)), name
+                    assert [far for far in (FAR, FAR6) if not pings(guests[name], far)] == [], name
                 assert silent(guests["db2"], address("web1"))
                 time.sleep(max(0.0, until - time.monotonic()))
                 lease_ends(fleet, just.mac, 30)
