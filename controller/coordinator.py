@@ -38,7 +38,7 @@ from controller.pipeline.tables import ARRIVED, CLASSIFY, LEARNED
 from controller.recorder import Recorder
 from controller.services.handovers import Handovers
 from controller.services.services import Services
-from controller.store.rows import Change
+from controller.store.rows import Change, Row
 from controller.store.store import Store
 from controller.sweeper import Sweeper
 from controller.switch import Switch
@@ -159,12 +159,13 @@ class Coordinator:
     # Rows changed.
 
     def _on_rows(self, changes: Sequence[Change]) -> None:
+        senseless = self.desired.left_out
         changed = self.desired.take(changes)
         self.services.changed(changes)
         leases = [change for change in changes if change.kind == LEASES]
         changes = [change for change in changes if change.kind != LEASES]
-        specs = {(c.kind, c.name) for c in changes if (c.old and c.old.spec) != (c.new and c.new.spec)
-                 or (c.old is not None and c.new is not None and c.old.deleting != c.new.deleting)}  # fmt: skip
+        specs = {(change.kind, change.name) for change in changes if _wanted(change.old) != _wanted(change.new)}
+        specs |= senseless ^ self.desired.left_out  # with its status, what was wanted by the row is left out
         if leases:
             self.observer.judge(self.services.leases_changed(leases))
         self._arrivals.expect((name for kind, name in changed if kind == "Port"), self.desired.statuses)
@@ -279,3 +280,10 @@ class Coordinator:
     def _notify(self) -> None:
         for event in self._waiting:
             event.set()
+
+
+def _wanted(row: Row | None) -> tuple[object, bool] | None:
+    """What somebody wants by the row; None where it only says what was observed, or is none."""
+    if row is None or (row.kind == "Port" and not row.spec):
+        return None
+    return row.spec, row.deleting

@@ -84,6 +84,11 @@ class Desired:
     def numbers(self, pool: str) -> Mapping[str, int]:
         return self._store.numbers(pool)
 
+    @property
+    def left_out(self) -> set[tuple[str, str]]:
+        """Kind and name of all objects that are left out because of what stands in their rows."""
+        return set(self._senseless)
+
     def senseless(self, kind: str) -> Mapping[str, str]:
         """Objects of a kind that are left out because of what stands in their rows: name → why."""
         return {name: why for (its_kind, name), why in self._senseless.items() if its_kind == kind}

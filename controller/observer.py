@@ -14,7 +14,8 @@ from controller.ovsdb.host import HookRow, VnicRow
 from controller.store.rows import PutStatus, Remove, Write
 from controller.store.store import Store
 from controller.tasks import Tasks
-from topology.guests import Guests, Wanted, strays
+from topology.guests import Guests, strays
+from topology.index import Wanted
 from topology.judgement import Witness
 from topology.libvirt_host import LibvirtHost
 

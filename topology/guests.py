@@ -6,22 +6,22 @@ A vNIC's identity is (domain UUID, MAC): iface-id and tap change over its life, 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from controller.model.fields import is_uuid, parse_mac
+from controller.model.fields import parse_mac
 from controller.model.host import HostSpec
-from controller.model.kinds import network_mtu, overlay_mtu
-from controller.model.network import NetworkSpec
-from controller.model.port import PortSpec, PortStatus, port_name
+from controller.model.port import PortStatus
 from controller.ovsdb.host import HookRow, VnicRow
-from topology.claims import Taken, learned, taken_in
+from topology.claims import learned
 from topology.domain_xml import DomainView, VnicView
 from topology.exclusion import keep_apart
 from topology.hook_reports import HookReader, Report, port_key
+from topology.index import Index, Wanted
 from topology.judgement import Evidence, Verdict, Witness, judge
+from topology.names import Changed
 from topology.places import Identity, Places, Sighting
+from topology.sightings import Sightings
 from topology.unplugged import unplugged
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -51,23 +51,6 @@ class HostView:
         self.reports = self.reader.read(host, self.vnics, self.hook)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The operator's rows that a vNIC is judged by. ``leased`` are addresses by network and MAC; ``floating`` are
-    floating ones, outside."""
-
-    hosts: Mapping[str, HostSpec]
-    networks: Mapping[str, NetworkSpec]
-    registered: Mapping[str, PortSpec]
-    leased: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    floating: Collection[str] = ()
-
-    def mtus(self) -> dict[str, int]:
-        """Bytes that a vNIC's IP packets may have, by network."""
-        limit = overlay_mtu(self.hosts.values())
-        return {name: network_mtu(spec, limit) for name, spec in self.networks.items()}
-
-
 @dataclass(slots=True)
 class Changes:
     """What is to be written: statuses by Port name, and rows of vNICs that nobody registered and nobody sees."""
@@ -88,9 +71,11 @@ class Guests:
         self.hosts: dict[str, HostView] = {}
         self.places = Places()
         self.claimed: dict[Identity, tuple[str, ...]] = {}  # addresses that are in no row yet
-        self._sightings: dict[str, list[tuple[Identity, PortStatus]]] = {}
+        self._sightings = Sightings()
         self._contested: dict[str, str] = {}
-        self._foreign: set[Identity] = set()  # registered as none of libvirt's
+        self._index: Index | None = None
+        self._again: set[str] = set()  # guests that are to be looked at next time, whatever that is about; by UUID
+        self._again_rows: set[str] = set()
 
     def unknown_to_libvirt(self, host: str) -> set[str]:
         """Guests with a vNIC on the host that the last word of its libvirt does not explain: worth asking again."""
@@ -123,33 +108,83 @@ class Guests:
     def _lost(self, host: str) -> dict[str, VnicRow]:
         """Without the guests that are none of libvirt's: whoever runs those may keep their rows."""
         rows = ((name, row, _identity(row)) for name, row in self.hosts[host].vnics.items())
-        return {name: row for name, row, identity in rows if row.is_lost and identity and identity not in self._foreign}
+        return {name: row for name, row, identity in rows if row.is_lost and identity and self._is_libvirts(identity)}
+
+    def _is_libvirts(self, identity: Identity) -> bool:
+        """Whether it is not registered as none of libvirt's."""
+        found = self._index.registrations.of(identity) if self._index is not None else None
+        return found is None or found[1].libvirt
 
     def evaluate(self, wanted: Wanted, known: Mapping[str, PortStatus], stale: Iterable[str] | None) -> Changes:
         """What the Port rows should say, as far as that differs from ``known``.
 
         ``stale`` are the hosts that told something new; None when what is wanted changed, which may concern all.
+        Only what such an event can concern is looked at: guests that those hosts show or showed, that have another
+        name, whose rows changed, that are on their way or claim addresses, and who meets any of these (``Contenders``).
         """
-        names = self._names(known)
-        by_identity, contested = self._registrations(wanted.registered, names, known)
+        try:
+            return self._evaluate(wanted, known, stale)
+        except Exception:
+            self._index = None  # it may have taken in half of what is new
+            raise
+
+    def _evaluate(self, wanted: Wanted, known: Mapping[str, PortStatus], stale: Iterable[str] | None) -> Changes:
+        index, judged = self._index, set(self.hosts) if stale is None else set(stale)
+        is_new = stale is None or index is None or index.doubled
+        if is_new or index is None:
+            index = self._index = Index(wanted, index)
+        changed = index.known.take(known)
+        guests = self._rename(index, self.hosts if is_new else judged, changed)
+        contested = index.registrations.contest(known, self._plugged_in)
         if contested != self._contested:
-            self._contested, stale = contested, None  # it may concern a guest on a host that told nothing new
-        self._foreign = {identity for identity, (_, spec) in by_identity.items() if not spec.libvirt}
-        mtus = wanted.mtus()
-        for host in self.hosts if stale is None else stale:
-            spec = wanted.hosts.get(host)
-            if spec is None or host not in self.hosts:
-                self._sightings.pop(host, None)
-            else:
-                self._sightings[host] = list(self._on_host(host, spec, wanted, mtus, by_identity, names, known))
-        shown: dict[Identity, list[Sighting]] = defaultdict(list)
-        for host in sorted(self._sightings):
-            for identity, status in self._sightings[host]:
-                shown[identity].append(Sighting(host, status))
+            self._contested = contested
+            return self._evaluate(wanted, known, None)  # it may concern a guest on a host that told nothing new
+        rows = set(known) if is_new else set()
+        rows |= {each.name for each in changed} | self._again_rows
+        for host in judged:
+            guests |= self._look(host, wanted, known, index)
+            if index.standing.get(host) != (standing := self._standing(host)):
+                index.standing[host] = standing
+                guests |= self._sightings.on(host)
+                rows |= index.known.at.get(host, set())
+        guests |= self._again | self.places.unsettled | {uuid for uuid, _ in self.claimed}
+        guests |= {index.owners[row][0] for row in rows if row in index.owners}
+        concerned = list(self._sightings.all() if is_new else self._sightings.of_guests(guests))
+        rows |= index.rename(guests, concerned)
+        if index.doubled and not is_new:
+            return self._evaluate(wanted, known, ())  # from the beginning
+        statuses = self._placed(concerned, wanted, known, index)
+        for name in rows | statuses.keys():
+            index.contenders.put(name, statuses.get(name) or self._unseen(known.get(name), wanted))
+        together = index.contenders.concerned(rows)
+        keep_apart(together, known, wanted.networks, wanted.registered)
+        changes = self._compare(together, rows, wanted, known, index)
+        self._again_rows = changes.statuses.keys() | changes.gone  # until they are written
+        return changes
+
+    def _look(self, host: str, wanted: Wanted, known: Mapping[str, PortStatus], index: Index) -> set[str]:
+        """Judge what the host shows; returns the guests that it concerns, by UUID."""
+        spec = wanted.hosts.get(host)
+        if spec is None or host not in self.hosts:
+            return self._sightings.put(host, ())
+        return self._sightings.put(host, self._on_host(host, spec, wanted, known, index))
+
+    def _standing(self, host: str) -> object:
+        """What of a host says which of several places a vNIC is at, and whether it is gone."""
+        view = self.hosts.get(host)
+        return (view.alive, view.reached, view.arrived) if view is not None else None
+
+    def _placed(
+        self, concerned: Sequence[Identity], wanted: Wanted, known: Mapping[str, PortStatus], index: Index
+    ) -> dict[str, PortStatus]:
+        """These vNICs where they are, by row, with the addresses that they have claimed."""
+        self._again = self.places.unsettled | {uuid for uuid, _ in self.claimed}
+        shown = {identity: self._sightings.of(identity) for identity in concerned}
         sightings = {identity: self._plugged(seen) for identity, seen in shown.items()}
-        rows = {identity: _registration(identity, by_identity)[0] for identity in sightings}
+        rows = {identity: index.rows[identity] for identity in sightings}
         before = {identity: known[name] for identity, name in rows.items() if name in known}
         self.places.settle_arrivals(sightings, before, self.hosts)
+        self._again |= self.places.unsettled
 
         def away(host: str) -> bool:
             return self._unheard(host, wanted)
@@ -159,16 +194,13 @@ class Guests:
             for identity, seen in sightings.items()
         }
         self.places.forget(shown, sightings, away)
-        self._grant_claims(statuses, rows, known, wanted)
-        # Who was active on a host that cannot be asked now has not left its place: its flows are still there.
-        unseen = {
-            name: status
-            for name, status in known.items()
-            if name not in statuses and status.state == "active" and not self._surely_gone(status, wanted)
-        }
-        together = {**unseen, **statuses}
-        keep_apart(together, known, wanted.networks, wanted.registered)
-        return self._compare({name: together[name] for name in statuses}, wanted, known)
+        self._grant_claims(statuses, rows, known, wanted, index)
+        return statuses
+
+    def _unseen(self, status: PortStatus | None, wanted: Wanted) -> PortStatus | None:
+        """Who was active on a host that cannot be asked now has not left its place: its flows are still there."""
+        is_there = status is not None and status.state == "active" and not self._surely_gone(status, wanted)
+        return status if is_there else None
 
     def _grant_claims(
         self,
@@ -176,10 +208,10 @@ class Guests:
         rows: Mapping[Identity, str],
         known: Mapping[str, PortStatus],
         wanted: Wanted,
+        index: Index,
     ) -> None:
         """Give vNICs that learn their addresses those that they have, in place. A claim that is not granted is over;
         one that is granted stays until the row has it."""
-        taken: Taken | None = None  # looked for once somebody claims something
         waiting = {}
         for identity, name in rows.items():
             claims, before = self.claimed.get(identity, ()), known.get(name)
@@ -188,9 +220,7 @@ class Guests:
             registered = wanted.registered.get(name)
             if registered is not None and registered.addresses:
                 continue
-            if taken is None:
-                taken = taken_in(wanted.networks, wanted.registered.values(), wanted.hosts, wanted.floating)
-            own = learned(statuses[name], before, claims, wanted.networks, taken)
+            own = learned(statuses[name], before, claims, wanted.networks, index.taken)
             if own:
                 addresses = (*statuses[name].addresses, *own)
                 statuses[name] = statuses[name].model_copy(update={"addresses": addresses, "learned": own})
@@ -209,67 +239,40 @@ class Guests:
     def forget(self, host: str) -> None:
         """The host is not the fleet's any more."""
         self.hosts.pop(host, None)
-        self._sightings.pop(host, None)
+        self._sightings.put(host, ())
+        self._index = None
 
-    def _names(self, known: Mapping[str, PortStatus]) -> dict[str, str]:
-        """Names of the guests by UUID: as libvirt tells them, or told them before it (or the controller) went away."""
-        names = {
-            row.vm_uuid: view.reports[interface].vm
-            for view in self.hosts.values()
-            if view.witness is Witness.HOOK
-            for interface, row in view.vnics.items()
-            if interface in view.reports and row.vm_uuid is not None
-        }
-        names |= {uuid: domain.name for view in self.hosts.values() for uuid, domain in view.domains.items()}
-        taken = set(names.values())
-        for status in known.values():
-            untold = status.host is not None and not self._names_guests(status.host)
-            if status.vm is not None and (status.vm not in taken or untold):
-                names.setdefault(status.vm_uuid, status.vm)
-        return names
+    def _rename(self, index: Index, hosts: Iterable[str], changed: Iterable[Changed]) -> set[str]:
+        """Take the guests' names that these hosts tell; returns who is called otherwise than before, by UUID."""
+        suspects = {row.vm_uuid for each in changed for row in (each.old, each.new) if row is not None}
+        for host in hosts:
+            if index.names.relies(host, self._names_guests(host)):
+                suspects |= {index.known.rows[row].vm_uuid for row in index.known.at.get(host, ())}
+            if (view := self.hosts.get(host)) is None:
+                suspects |= index.names.tell(host, {}, {})
+                continue
+            reported = {
+                row.vm_uuid: view.reports[interface].vm
+                for interface, row in view.vnics.items()
+                if view.witness is Witness.HOOK and interface in view.reports and row.vm_uuid is not None
+            }
+            suspects |= index.names.tell(host, reported, {uuid: each.name for uuid, each in view.domains.items()})
+        return index.names.settle(suspects, index.known, self._names_guests)
 
     def _names_guests(self, host: str) -> bool:
         """Whether the host's libvirt tells now what its guests are called."""
         return host in self.hosts and self.hosts[host].reached and self.hosts[host].witness is Witness.PRESENT
 
-    def _registrations(
-        self, registered: Mapping[str, PortSpec], names: Mapping[str, str], known: Mapping[str, PortStatus]
-    ) -> tuple[dict[Identity, tuple[str, PortSpec]], dict[str, str]]:
-        """By (guest's UUID, MAC), and the UUIDs of those that others of their name could be taken for, by row.
-
-        A name is unique on one host only. Of several guests that a registration could mean it means the one that it
-        meant before: whoever is called like another takes nothing from it.
-        """
-        asked = {spec.vm for spec in registered.values()}
-        called: dict[str, list[str]] = defaultdict(list)
-        for uuid, guest in names.items():
-            if guest in asked:
-                called[guest].append(uuid)
-        found = {(spec.vm, spec.mac): (name, spec) for name, spec in registered.items()}
-        contested: dict[str, str] = {}
-        shown: set[Identity | None] | None = None
-        for name, spec in registered.items():
-            uuids = called.get(spec.vm)
-            if not uuids or is_uuid(spec.vm):  # a guest may be called like another's UUID
-                continue
-            if len(uuids) > 1:
-                if shown is None:
-                    shown = {_identity(row) for view in self.hosts.values() for row in view.vnics.values()}
-                contested[name] = _meant(spec.mac, uuids, known.get(name), shown)
-                uuids = [contested[name]]
-            for uuid in uuids:
-                found.setdefault((uuid, spec.mac), (name, spec))
-        return found, contested
+    def _plugged_in(self) -> set[Identity | None]:
+        return {_identity(row) for view in self.hosts.values() for row in view.vnics.values()}
 
     def _on_host(
         self,
         host: str,
         spec: HostSpec,
         wanted: Wanted,
-        mtus: Mapping[str, int],
-        by_identity: Mapping[Identity, tuple[str, PortSpec]],
-        names: Mapping[str, str],
         known: Mapping[str, PortStatus],
+        index: Index,
     ) -> Iterable[tuple[Identity, PortStatus]]:
         view = self.hosts[host]
         xml = {(uuid, v.tap): v for uuid, domain in view.domains.items() for v in domain.vnics if v.tap is not None}
@@ -283,35 +286,44 @@ class Guests:
             vnic = report.xml if report is not None else xml.get((identity[0], row.interface))
             if vnic is not None and vnic.mac != identity[1]:
                 vnic = None
-            name, registered = _registration(identity, by_identity)
+            name, registered = index.registered(identity)
             before = known.get(name)
             witness = view.witness
             if vnic is None and witness is Witness.PRESENT and identity[0] in view.asking:
                 witness = Witness.AWAY
             socket = (report.socket.network, report.socket.portgroup) if report and report.socket else None
             evidence = Evidence(row, vnic, witness, registered, _confirmed(before, host, row), socket)
-            verdict = judge(evidence, spec, wanted.networks, mtus)
+            verdict = judge(evidence, spec, wanted.networks, index.mtus)
             own = registered.addresses if registered is not None else ()
             own += tuple(a for a in wanted.leased.get((verdict.network or "", identity[1]), ()) if a not in own)
-            yield identity, _status(identity, host, row, vnic, verdict, own, names, before)
+            yield identity, _status(identity, host, row, vnic, verdict, own, index.names.by_guest, before)
         for uuid, domain in view.domains.items():
             for vnic in domain.vnics:
                 if (uuid, vnic.mac) in plugged:
                     continue
-                _, registered = _registration((uuid, vnic.mac), by_identity)
+                _, registered = index.registered((uuid, vnic.mac))
                 state, reason = unplugged(vnic, spec.bridge, strays(view), registered)
                 yield (uuid, vnic.mac), PortStatus(
                     vm_uuid=uuid, vm=domain.name, mac=vnic.mac, host=host, tap=vnic.tap, iface_id=vnic.iface_id,
                     network=vnic.network, portgroup=vnic.portgroup, mtu=vnic.mtu, state=state, reason=reason,
                 )  # fmt: skip
 
-    def _compare(self, statuses: Mapping[str, PortStatus], wanted: Wanted, known: Mapping[str, PortStatus]) -> Changes:
+    def _compare(
+        self,
+        statuses: Mapping[str, PortStatus],
+        rows: Collection[str],
+        wanted: Wanted,
+        known: Mapping[str, PortStatus],
+        index: Index,
+    ) -> Changes:
         changes = Changes()
-        for name, status in statuses.items():
-            if known.get(name) != status:
-                changes.statuses[name] = status
-        for name, status in known.items():
-            if name in statuses or not self._surely_gone(status, wanted):
+        for name in statuses.keys() | rows:
+            status = known.get(name)
+            if name in index.owners:
+                if status != statuses[name]:
+                    changes.statuses[name] = statuses[name]
+                continue
+            if status is None or not self._surely_gone(status, wanted):
                 continue
             if name not in wanted.registered:
                 changes.gone.add(name)
@@ -339,20 +351,6 @@ def _identity(row: VnicRow) -> Identity | None:
         return uuid, parse_mac(row.mac or "")
     except ValueError:
         return None
-
-
-def _meant(mac: str, uuids: Sequence[str], before: PortStatus | None, shown: Collection[Identity | None]) -> str:
-    """Which of the guests with one name is registered with the MAC. ``shown``: who is plugged in somewhere."""
-    if before is not None and before.mac == mac and before.state != "absent" and before.vm_uuid in uuids:
-        return before.vm_uuid
-    return min(uuids, key=lambda uuid: ((uuid, mac) not in shown, uuid))
-
-
-def _registration(
-    identity: Identity, by_identity: Mapping[Identity, tuple[str, PortSpec]]
-) -> tuple[str, PortSpec | None]:
-    """Name of the vNIC's row, and its registration."""
-    return by_identity.get(identity, (port_name(*identity), None))
 
 
 def _confirmed(before: PortStatus | None, host: str, row: VnicRow) -> tuple[str, str] | None:

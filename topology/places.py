@@ -59,6 +59,11 @@ class Places:
         """Hosts that still show what has left them."""
         return {host for _, host in self._left}
 
+    @property
+    def unsettled(self) -> set[str]:
+        """Guests, by UUID, that are told to be in one of several places, or have left one that still shows them."""
+        return self.settled.keys() | {identity[0] for identity, _ in self._left}
+
     def settle_arrivals(
         self,
         sightings: Mapping[Identity, Sequence[Sighting]],

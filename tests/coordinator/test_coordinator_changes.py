@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -299,5 +300,56 @@ def test_a_host_that_goes_and_comes_again_in_one_moment_is_watched(tmp_path: Pat
                 plug(server)
                 await until(lambda: fleet.status(NAME).get("state") == "active", lambda: str(fleet.status(NAME)))
                 await vswitchd.stop()
+
+    run(main())
+
+
+def test_a_guest_that_starts_has_only_its_host_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its new row says nothing that somebody wants."""
+
+    async def main() -> None:
+        with vswitch(tmp_path / "kvm1") as server, hosts_thread() as connect, idl_thread() as thread:
+            async with coordinated(tmp_path, connect) as fleet:
+                vswitchd = PlugsIn(server, thread)
+                applied = await fleet.apply(f"{WEB}\n---\n{HOST.format(server.remote, '')}")
+                fleet.connect("kvm1")
+                await fleet.confirmed(applied)
+                coordinator, judged = fleet.coordinator, []
+                await coordinator.until(lambda: coordinator.observer.answered >= coordinator.observer.asked, 10)
+                evaluate = coordinator.guests.evaluate
+
+                def watched(*args: Any) -> Changes:
+                    judged.append(args[2])
+                    return evaluate(*args)
+
+                monkeypatch.setattr(coordinator.guests, "evaluate", watched)
+                plug(server)
+                await until(lambda: fleet.status(NAME).get("state") == "active", lambda: str(fleet.status(NAME)))
+                await coordinator.until(lambda: coordinator.observer.answered >= coordinator.observer.asked, 10)
+                assert {"kvm1"} in judged
+                assert all(stale is not None and stale <= {"kvm1"} for stale in judged), judged
+                await vswitchd.stop()
+
+    run(main())
+
+
+def test_a_registration_whose_row_makes_no_sense_any_more_counts_no_longer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever part of the row it is that somebody else broke."""
+    port = f"{{kind: Port, name: front, vm: web1, mac: '{MAC1}', network: web}}"
+
+    async def main() -> None:
+        async with coordinated(tmp_path) as fleet:
+            applied = await fleet.apply(f"{WEB}\n---\n{port}")
+            coordinator = fleet.coordinator
+            assert await coordinator.until(lambda: coordinator.observer.judged >= applied, 10)
+            row, judged = fleet.store.rows("Port")["front"], coordinator.observer.asked
+            for status in ({"state": "nonsense"}, {}):
+                coordinator._on_rows([Change("Port", "front", row, replace(row, status=status))])
+                assert ("front" in coordinator.desired.registered) == (not status)
+                assert coordinator.observer._stale is None, "all are to be judged"
+                assert await coordinator.until(lambda: coordinator.observer.judged == coordinator.sequence, 10)
+            assert coordinator.observer.asked >= judged + 2
 
     run(main())

@@ -9,7 +9,8 @@ from controller.model.network import NetworkSpec, PortGroup
 from controller.model.port import PortSpec, PortStatus
 from controller.ovsdb.host import VnicRow
 from topology.domain_xml import DomainView, VnicView
-from topology.guests import Changes, Guests, HostView, Wanted
+from topology.guests import Changes, Guests, HostView
+from topology.index import Wanted
 from topology.judgement import Witness
 
 WEB1 = "00000000-0000-4000-8000-000000000001"
@@ -60,6 +61,7 @@ class Fleet:
         self.known: dict[str, PortStatus] = {}
         self.leased: dict[tuple[str, str], tuple[str, ...]] = {}
         self.floating: list[str] = []
+        self._wanted: object = None
 
     def register(self, name: str, vm: str, mac: str = MAC1, network: str = "web", **fields: Any) -> None:
         self.registered[name] = PortSpec(vm=vm, mac=mac, network=network, **fields)
@@ -74,9 +76,11 @@ class Fleet:
         return self.evaluate({name})
 
     def evaluate(self, stale: set[str] | None = None) -> Changes:
-        changes = self.guests.evaluate(
-            Wanted(self.hosts, self.networks, self.registered, self.leased, self.floating), self.known, stale
-        )
+        wanted = Wanted(self.hosts, self.networks, self.registered, self.leased, self.floating)
+        now = dict(self.hosts), dict(self.networks), dict(self.registered), list(self.floating)
+        if now != self._wanted:
+            self._wanted, stale = now, None  # as the observer does
+        changes = self.guests.evaluate(wanted, self.known, stale)
         self.known.update(changes.statuses)
         for name in changes.gone:
             del self.known[name]
