@@ -19,7 +19,7 @@ from topology.exclusion import keep_apart
 from topology.hook_reports import HookReader, Report, port_key
 from topology.index import Index, Wanted
 from topology.judgement import Evidence, Verdict, Witness, judge
-from topology.names import Changed
+from topology.names import Changed, Registrations
 from topology.places import Identity, Places, Sighting
 from topology.sightings import Sightings
 from topology.unplugged import unplugged
@@ -74,6 +74,7 @@ class Guests:
         self._sightings = Sightings()
         self._contested: dict[str, str] = {}
         self._index: Index | None = None
+        self._registrations: Registrations | None = None  # by the last evaluation that succeeded
         self._again: set[str] = set()  # guests that are to be looked at next time, whatever that is about; by UUID
         self._again_rows: set[str] = set()
 
@@ -112,7 +113,7 @@ class Guests:
 
     def _is_libvirts(self, identity: Identity) -> bool:
         """Whether it is not registered as none of libvirt's."""
-        found = self._index.registrations.of(identity) if self._index is not None else None
+        found = self._registrations.of(identity) if self._registrations is not None else None
         return found is None or found[1].libvirt
 
     def evaluate(self, wanted: Wanted, known: Mapping[str, PortStatus], stale: Iterable[str] | None) -> Changes:
@@ -121,26 +122,32 @@ class Guests:
         ``stale`` are the hosts that told something new; None when what is wanted changed, which may concern all.
         Only what such an event can concern is looked at: guests that those hosts show or showed, that have another
         name, whose rows changed, that are on their way or claim addresses, and who meets any of these (``Contenders``).
+        It comes to the same as if all were looked at.
         """
         try:
             return self._evaluate(wanted, known, stale)
         except Exception:
-            self._index = None  # it may have taken in half of what is new
+            if self._index is not None:
+                self._index.is_spoilt = True  # it may have taken in half of what is new
             raise
 
     def _evaluate(self, wanted: Wanted, known: Mapping[str, PortStatus], stale: Iterable[str] | None) -> Changes:
-        index, judged = self._index, set(self.hosts) if stale is None else set(stale)
-        is_new = stale is None or index is None or index.doubled
+        index = self._index
+        is_new = stale is None or index is None or index.is_spoilt or index.doubled
         if is_new or index is None:
-            index = self._index = Index(wanted, index)
+            index, self._sightings = Index(wanted, index), Sightings()
+            self._index = index
+        judged = set(self.hosts) if is_new or stale is None else set(stale)
         changed = index.known.take(known)
-        guests = self._rename(index, self.hosts if is_new else judged, changed)
+        guests = self._rename(index, judged, changed)
         contested = index.registrations.contest(known, self._plugged_in)
         if contested != self._contested:
             self._contested = contested
             return self._evaluate(wanted, known, None)  # it may concern a guest on a host that told nothing new
         rows = set(known) if is_new else set()
         rows |= {each.name for each in changed} | self._again_rows
+        guests |= {index.owners[row][0] for row in rows if row in index.owners}
+        judged |= self._sightings.hosts_of(guests)  # a name or row counts wherever the guest is shown
         for host in judged:
             guests |= self._look(host, wanted, known, index)
             if index.standing.get(host) != (standing := self._standing(host)):
@@ -152,7 +159,7 @@ class Guests:
         concerned = list(self._sightings.all() if is_new else self._sightings.of_guests(guests))
         rows |= index.rename(guests, concerned)
         if index.doubled and not is_new:
-            return self._evaluate(wanted, known, ())  # from the beginning
+            return self._evaluate(wanted, known, None)  # which of the two it is depends on all
         statuses = self._placed(concerned, wanted, known, index)
         for name in rows | statuses.keys():
             index.contenders.put(name, statuses.get(name) or self._unseen(known.get(name), wanted))
@@ -160,6 +167,7 @@ class Guests:
         keep_apart(together, known, wanted.networks, wanted.registered)
         changes = self._compare(together, rows, wanted, known, index)
         self._again_rows = changes.statuses.keys() | changes.gone  # until they are written
+        self._registrations = index.registrations
         return changes
 
     def _look(self, host: str, wanted: Wanted, known: Mapping[str, PortStatus], index: Index) -> set[str]:
@@ -240,7 +248,8 @@ class Guests:
         """The host is not the fleet's any more."""
         self.hosts.pop(host, None)
         self._sightings.put(host, ())
-        self._index = None
+        if self._index is not None:
+            self._index.is_spoilt = True
 
     def _rename(self, index: Index, hosts: Iterable[str], changed: Iterable[Changed]) -> set[str]:
         """Take the guests' names that these hosts tell; returns who is called otherwise than before, by UUID."""

@@ -35,9 +35,12 @@ class Wanted:
 
 class Index:
     """What follows from rows and from what hosts told, as it was at the last evaluation. ``rows`` are the names of
-    the vNICs' rows, ``owners`` the vNICs by that; ``doubled`` says that two have the same row."""
+    the vNICs' rows, ``owners`` the vNICs by that; ``doubled`` says that two have the same row, ``is_spoilt`` that
+    nothing of it is to be kept."""
 
     def __init__(self, wanted: Wanted, before: Index | None) -> None:
+        if before is not None and before.is_spoilt:
+            before = None
         # These do not follow from what is wanted.
         self.known: KnownRows = before.known if before is not None else KnownRows()
         self.names: Names = before.names if before is not None else Names()
@@ -47,6 +50,7 @@ class Index:
         self.owners: dict[str, Identity] = {}
         self.standing: dict[str, object] = {}  # of hosts, as it was
         self.doubled = False
+        self.is_spoilt: bool = False
         self._of_guest: dict[str, list[Identity]] = {}
         self._wanted = wanted
 

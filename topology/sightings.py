@@ -19,10 +19,10 @@ class Sightings:
 
     def put(self, host: str, found: Iterable[tuple[Identity, PortStatus]]) -> set[str]:
         """All that the host shows now. Returns the UUIDs of guests that it shows otherwise than until now."""
-        old = self._at.pop(host, {})
         new: dict[Identity, list[PortStatus]] = defaultdict(list)
-        for identity, status in found:
+        for identity, status in found:  # it may raise, and nothing has changed then
             new[identity].append(status)
+        old = self._at.pop(host, {})
         if new:
             self._at[host] = dict(new)
         for identity in old.keys() - new.keys():
@@ -40,6 +40,10 @@ class Sightings:
     def on(self, host: str) -> set[str]:
         """The guests that the host shows, by UUID."""
         return {uuid for uuid, _ in self._at.get(host, ())}
+
+    def hosts_of(self, guests: Iterable[str]) -> set[str]:
+        """The hosts that show some of these guests, by UUID."""
+        return {host for identity in self.of_guests(guests) for host in self._hosts[identity]}
 
     def of(self, identity: Identity) -> list[Sighting]:
         """By host."""

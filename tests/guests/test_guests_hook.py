@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+from unittest.mock import patch
 
+import pytest
 from guest_views import MAC1, MAC2, WEB1, Fleet, row
 
 from controller.ovsdb.host import HookRow, VnicRow
@@ -146,6 +148,12 @@ def test_without_a_hook_they_stay_and_are_told() -> None:
 
 def test_the_rows_of_guests_that_are_none_of_libvirts_stay() -> None:
     fleet = Hooked()
-    fleet.register("foreign", WEB1, libvirt=False)
-    fleet.tells(HOOK, row(**GONE))
+    fleet.register("foreign", "web1", libvirt=False)
+    fleet.tells(HOOK, reported(**GONE))
     assert fleet.guests.left_behind("kvm1") == {}
+    fleet.guests.forget("kvm2")
+    assert fleet.guests.left_behind("kvm1") == {}, "before the next judgement, too"
+    for _ in range(2):
+        with patch("topology.guests.Guests._rename", side_effect=ZeroDivisionError), pytest.raises(ZeroDivisionError):
+            fleet.evaluate()
+        assert fleet.guests.left_behind("kvm1") == {}, "and when that fails"

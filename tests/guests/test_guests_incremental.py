@@ -4,7 +4,9 @@ can concern, others start from nothing at each event."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
+from unittest.mock import patch
 
 from guest_views import MAC1, MAC2, NETWORKS, WEB1, WEB2, domain, host, row, vnic
 from hypothesis import settings
@@ -17,7 +19,7 @@ from controller.ovsdb.host import HookRow
 from topology.guests import Changes, Guests, HostView
 from topology.hook_reports import Report, Socket
 from topology.index import Wanted
-from topology.judgement import Witness
+from topology.judgement import Witness, judge
 from topology.places import Places
 
 HOSTS = "kvm1", "kvm2", "kvm3"
@@ -46,11 +48,11 @@ places = st.sampled_from(PLACES)
 
 
 class Whole(Guests):
-    """Knows nothing of the last time but what hosts showed."""
+    """Knows nothing of the last time, and looks at all that hosts show."""
 
     def evaluate(self, wanted: Wanted, known: Mapping[str, PortStatus], stale: Iterable[str] | None) -> Changes:
         self._index = None
-        return super().evaluate(wanted, known, stale)
+        return super().evaluate(wanted, known, None)
 
 
 @st.composite
@@ -120,7 +122,15 @@ class Events(RuleBasedStateMachine):
         assert (one.claimed, one.places.settled, one.places._left) == (
             other.claimed, other.places.settled, other.places._left
         )  # fmt: skip
+        self.look()
         self.written = quick
+
+    def look(self) -> None:
+        """What a sweep would take away is the same, too."""
+        one, other = self.both
+        assert [one.left_behind(name) for name in self.views if name in one.hosts] == [
+            other.left_behind(name) for name in self.views if name in other.hosts
+        ]
 
     def write(self, names: set[str]) -> None:
         """These are in the store now."""
@@ -167,6 +177,97 @@ class Events(RuleBasedStateMachine):
         self.judge({other})
         self.is_written()
 
+    @rule(both=st.permutations(HOSTS), identity=st.sampled_from(IDENTITIES),
+          profile=st.sampled_from(["lab:default", "web:db", None]))  # fmt: skip
+    def is_twice(self, both: list[str], identity: tuple[str, str], profile: str | None) -> None:
+        """Another host shows a guest, too, in another network. Then its host is heard no more."""
+        name, other, _ = both
+        if not {name, other} <= self.hosts.keys():
+            return
+        self.starts(name, *identity, "web1")
+        there = self.views[other]
+        there.alive = there.reached = True
+        there.vnics = {**there.vnics, "vnet0": row(*identity, profile=profile)}
+        self.judge({other})
+        self.is_written()
+        self.views[name].alive = False
+        self.judge({name})
+
+    @rule(name=hosts, uuid=uuids, vm=st.sampled_from([*NAMES, None]))
+    def renames(self, name: str, uuid: str, vm: str | None) -> None:
+        """A libvirt tells another name of a guest, or of one more; or (None) nothing of it any more."""
+        if name not in self.hosts or (view := self.views[name]).witness is not Witness.PRESENT:
+            return
+        if vm is not None:
+            old = view.domains.get(uuid)
+            view.domains = {**view.domains, uuid: domain(*(old.vnics if old else ()), uuid=uuid, name=vm)}
+        else:
+            view.domains = {each: of_it for each, of_it in view.domains.items() if each != uuid}
+        self.judge({name})
+
+    @rule(both=st.permutations(HOSTS), guests=st.permutations(UUIDS), mac=macs, vm=st.sampled_from(NAMES),
+          then=st.sampled_from(["ends", "is untold", "is away", "is another's"]))  # fmt: skip
+    def namesakes(self, both: list[str], guests: list[str], mac: str, vm: str, then: str) -> None:
+        """Two hosts have guests of one name with one MAC, which is registered. The first ends, or no libvirt tells of
+        it when the other comes, or only then one that does not, or its row is the other's all at once."""
+        first, second, _ = both
+        if not {first, second} <= self.hosts.keys():
+            return
+        self.registered["front"] = PortSpec(vm=vm, mac=mac, network="web")
+        self.judge(None)
+        self.starts(first, guests[0], mac, vm)
+        if then == "is untold":
+            self.tells_all(first, {"domains": {}}, True)
+        elif then == "is away":
+            self.tells_all(first, {"witness": Witness.AWAY, "domains": {}}, True)
+        self.starts(second, guests[1], mac, vm)
+        if then == "is away":
+            self.tells_all(first, {"witness": Witness.PRESENT}, True)
+        elif then == "ends":
+            self.tells_all(first, {"vnics": {}, "domains": {}}, True)
+        elif then == "is another's" and "front" in self.known:
+            self.known["front"] = self.known["front"].model_copy(update={"vm_uuid": guests[1]})
+            self.judge(set())
+
+    @rule(both=st.permutations(HOSTS), is_first=st.booleans())
+    def has_anothers_row(self, both: list[str], is_first: bool) -> None:
+        """A registration has the row's name that a guest's would have that nobody registered."""
+        if not set(both) <= self.hosts.keys():
+            return
+        self.registered[ROWS[2]] = PortSpec(vm="web2", mac=MAC2, network="web")
+        self.judge(None)
+        for uuid, mac, vm in sorted([(WEB1, MAC1, "web1"), (WEB2, MAC2, "web2")], reverse=is_first):
+            self.starts(both.pop(), uuid, mac, vm)
+
+    def starts(self, name: str, uuid: str, mac: str, vm: str) -> None:
+        """Such a guest, and the host has no other."""
+        told = {"vnics": {"vnet0": row(uuid, mac)}, "witness": Witness.PRESENT, "reports": {}, "hook": HookRow(),
+                "domains": {uuid: domain(vnic(mac), uuid=uuid, name=vm)}, "asking": set()}  # fmt: skip
+        self.tells_all(name, told, True)
+
+    @rule(name=hosts, told=shown(), after=st.integers(0, 3))
+    def is_at_fault(self, name: str, told: dict[str, Any], after: int) -> None:
+        """A judgement fails in the midst of it; the next one takes up nothing of that."""
+        if name not in self.hosts:
+            return
+        quick, remaining = self.both[0], [after]
+
+        def fails(*args: Any) -> Any:
+            remaining[0] -= 1
+            if remaining[0] < 0:
+                raise ZeroDivisionError
+            return judge(*args)
+
+        state = dict(quick.claimed), dict(quick.places.settled), dict(quick.places._left)
+        for field, value in told.items():
+            setattr(self.views[name], field, value)
+        self.views[name].alive = self.views[name].reached = True
+        wanted = Wanted(self.hosts, self.networks, self.registered, self.leased, self.floating)
+        with patch("topology.guests.judge", fails), suppress(ZeroDivisionError):
+            quick.evaluate(wanted, self.known, {name})
+        quick.claimed, quick.places.settled, quick.places._left = state
+        self.judge(set())
+
     @rule(name=hosts, alive=st.booleans(), reached=st.booleans())
     def connects(self, name: str, alive: bool, reached: bool) -> None:
         if name in self.hosts:
@@ -193,7 +294,7 @@ class Events(RuleBasedStateMachine):
     @rule(network=st.sampled_from(["web", "lan"]), mac=macs, addresses=st.lists(st.sampled_from(ADDRESSES), max_size=2))
     def leases(self, network: str, mac: str, addresses: list[str]) -> None:
         self.leased = {**self.leased, (network, mac): tuple(addresses)}
-        self.judge({status.host for status in self.known.values() if status.host and status.mac == mac})
+        self.judge(set(self.hosts))  # really it is where the row says; others follow once that is written
 
     @rule(row=st.sampled_from(ROWS), vm=st.sampled_from([*NAMES, WEB1, WEB2]), mac=macs, place=places,
           libvirt=st.booleans(), addresses=st.lists(st.sampled_from(ADDRESSES), max_size=1))  # fmt: skip
@@ -268,4 +369,4 @@ class Events(RuleBasedStateMachine):
 
 
 TestEvents = Events.TestCase
-TestEvents.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestEvents.settings = settings(max_examples=200, stateful_step_count=25, deadline=None)

@@ -148,6 +148,18 @@ def twin(fleet: Fleet, mac: str = MAC1) -> None:
     fleet.tell("kvm2", row(WEB2, mac, ofport=9), domains=(domain(vnic(mac), uuid=WEB2),))
 
 
+def test_what_is_registered_holds_wherever_the_guest_is_when_another_host_tells_its_name() -> None:
+    fleet = Fleet()
+    fleet.register("front", "web9", network="web", portgroup="db")
+    fleet.tell("kvm1", domains=(domain(vnic()),))
+    fleet.tell("kvm2", row())
+    assert (fleet.known[NAME].host, fleet.known[NAME].portgroup) == ("kvm2", "default")
+    fleet.tell("kvm1", domains=(domain(vnic(), name="web9"),))
+    fleet.evaluate(set())
+    assert (fleet.known["front"].host, fleet.known["front"].portgroup) == ("kvm2", "db")
+    assert NAME not in fleet.known
+
+
 def test_a_guest_of_the_same_name_and_mac_on_another_host_takes_nothing_from_the_registered_one() -> None:
     fleet = Fleet()
     fleet.register("front", "web1", addresses=("10.0.0.1",))
@@ -264,6 +276,16 @@ def test_what_libvirt_said_of_the_last_migration_does_not_decide_the_next() -> N
     fleet.tell("kvm2", row(ofport=9), domains=(domain(vnic()),))  # shut down, and started where nobody heard of it
     fleet.tell("kvm1", row(ofport=6), domains=(domain(vnic()),))
     assert fleet.known[NAME].host == "kvm2", "it only begins to move to kvm1, where it was settled once"
+
+
+def test_a_guest_that_another_host_has_shown_all_along_is_there_once_its_own_dies() -> None:
+    fleet = running()
+    fleet.tell("kvm2", row(profile="web:db"), domains=(domain(vnic(portgroup="db")),))
+    fleet.evaluate(set())
+    assert (fleet.known[NAME].host, fleet.known[NAME].incoming) == ("kvm1", None)
+    fleet.guests.hosts["kvm1"].alive = False
+    fleet.evaluate({"kvm1"})
+    assert (fleet.known[NAME].host, fleet.known[NAME].portgroup) == ("kvm2", "db")
 
 
 def test_a_host_that_dies_keeps_its_vnics_until_it_is_seen_without_them() -> None:
