@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from labkit.run import say
 from . import population
 from .bare import flows_alone
 from .controller import Controller, running
+from .figures import Figure
 from .processes import cpu
 from .sinks import Sinks, Taken
 from .tenants import Tenants
@@ -81,6 +82,15 @@ def sizes(parser: argparse.ArgumentParser, usual: Sequence[tuple[int, int]]) -> 
     parser.add_argument("--size", type=_size, action="append", metavar="HOSTS,GUESTS", dest="sizes",
                         help="once or more; default " + " ".join(f"{h},{g}" for h, g in usual))  # fmt: skip
     parser.set_defaults(usual=[Tenants(hosts, guests) for hosts, guests in usual])
+
+
+def of_each(args: argparse.Namespace, figures: Callable[[Cold], Iterable[Figure]]) -> list[Figure]:
+    """The figures of a cold start of each size that was asked for."""
+    found: list[Figure] = []
+    for tenants in asked(args):
+        with cold(tenants) as fleet:
+            found += figures(fleet)
+    return found
 
 
 def asked(args: argparse.Namespace) -> list[Tenants]:

@@ -33,6 +33,7 @@ ABOUT = "the controller starts again: until it knows that all is right, flow-mod
 _EVERY = 0.25
 _GUEST = 2_000_000  # the number of the first guest of the stream
 _MONITOR = 16  # a multipart type (7.3.5.18): flow monitors
+_ERROR, _BARRIER = 1, 20  # types of messages; a reply to the latter is the next one (7.1)
 _CHANGES = 2 | 4 | 8  # of flows: added, removed, modified
 _NONE, _CPU = Goal(0), Goal(10.0)
 
@@ -119,7 +120,7 @@ def _right(controller: Controller, hosts: int, flows: int | None) -> int:
     while not found or found != before:  # until no more come
         if time.monotonic() > deadline:
             raise LabError("the fleet does not get right")
-        time.sleep(2.0)
+        time.sleep(2.0)  # in which more would have come, were there more to come
         before, found = found, look() or 0
     return found
 
@@ -131,8 +132,21 @@ def _monitored(switch: Vswitchd) -> Iterator[Sequence[socket.socket]]:
     with switch.sockets() as sockets:
         for sock in sockets:
             sock.sendall(message(MULTIPART, struct.pack("!HH4x", _MONITOR, 0) + everything, xid=2))
-        time.sleep(1.0)
+            sock.sendall(message(_BARRIER, xid=3))
+        for sock in sockets:
+            _taken(sock)
         yield sockets
+
+
+def _taken(sock: socket.socket) -> None:
+    """Return when the switch has answered the barrier. Raises LabError when it refuses what came before."""
+    sock.settimeout(PATIENCE)
+    kind = None
+    while kind != _BARRIER + 1:
+        _, kind, size, _ = struct.unpack("!BBHI", sock.recv(8, socket.MSG_WAITALL))
+        body = sock.recv(size - 8, socket.MSG_WAITALL) if size > 8 else b""
+        if kind == _ERROR:
+            raise LabError(f"a switch refuses a flow monitor: {body[:4].hex()}")
 
 
 def _changes(sock: socket.socket) -> int:

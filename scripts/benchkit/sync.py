@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from labkit.run import LabError, run
 
 from .bare import write_all
-from .cold import PATIENCE, Cold, asked, bundles, cold, sizes
+from .cold import PATIENCE, Cold, bundles, of_each, sizes
 from .figures import Figure, Goal
 from .one_by_one import os_ken
 from .processes import cpu
@@ -34,11 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> list[Figure]:
-    found: list[Figure] = []
-    for tenants in asked(args):
-        with cold(tenants) as fleet:
-            found += _figures(fleet)
-    return found
+    return of_each(args, _figures)
 
 
 def _figures(fleet: Cold) -> Iterator[Figure]:

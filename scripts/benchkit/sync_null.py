@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Iterator
 
 from .bare import connected, write_all
-from .cold import Cold, asked, bundles, cold, sizes
+from .cold import Cold, bundles, of_each, sizes
 from .figures import Figure, Goal
 from .sinks import sinks
 
@@ -21,11 +21,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(args: argparse.Namespace) -> list[Figure]:
-    found: list[Figure] = []
-    for tenants in asked(args):
-        with cold(tenants) as fleet:
-            found += _figures(fleet)
-    return found
+    return of_each(args, _figures)
 
 
 def _figures(fleet: Cold) -> Iterator[Figure]:

@@ -56,18 +56,24 @@ def test_they_outlive_the_controller_and_a_move_and_end_with_the_vnic() -> None:
     assert fleet.known[NAME].learned == ()
 
 
-@pytest.mark.parametrize(("vlan", "has"), [(None, ()), (7, ("203.0.113.1", "203.0.113.11"))])
-def test_what_is_a_hosts_outside_or_its_routers_is_learned_by_no_guest_of_that_wire(
-    vlan: int | None, has: tuple[str, ...]
-) -> None:
+def outside(vlan: int | None, **ways: str) -> Fleet:
+    """A guest that learns addresses on a wire, and a host whose outside is the same wire where ``vlan`` is None."""
     fleet, group = running(learns=4), PortGroup(learn_addresses=4)
     fleet.networks["web"] = NetworkSpec(
         mode="bridge", physical_network="phys1", vlan=vlan, portgroups={"default": group}
     )
-    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
+    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1", **ways}
     fleet.hosts["kvm2"] = HostSpec.model_validate(
         {"ovsdb": "unix:/kvm2", "uplinks": {"phys1": {"interface": "eth1"}}, "external": external}
     )
+    return fleet
+
+
+@pytest.mark.parametrize(("vlan", "has"), [(None, ()), (7, ("203.0.113.1", "203.0.113.11"))])
+def test_what_is_a_hosts_outside_or_its_routers_is_learned_by_no_guest_of_that_wire(
+    vlan: int | None, has: tuple[str, ...]
+) -> None:
+    fleet = outside(vlan)
     assert claim(fleet, "203.0.113.1", "203.0.113.11", "203.0.113.60") == (*has, "203.0.113.60")
 
 
@@ -76,15 +82,7 @@ def test_what_becomes_a_floating_address_is_no_guests_of_that_wire_any_more(
     vlan: int | None, has: tuple[str, ...]
 ) -> None:
     """And is one's again that claims it once it is none."""
-    fleet, group = running(learns=4), PortGroup(learn_addresses=4)
-    fleet.networks["web"] = NetworkSpec(
-        mode="bridge", physical_network="phys1", vlan=vlan, portgroups={"default": group}
-    )
-    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
-    external |= {"address6": "2001:db8::11/64", "gateway6": "fe80::1"}
-    fleet.hosts["kvm2"] = HostSpec.model_validate(
-        {"ovsdb": "unix:/kvm2", "uplinks": {"phys1": {"interface": "eth1"}}, "external": external}
-    )
+    fleet = outside(vlan, address6="2001:db8::11/64", gateway6="fe80::1")
     others = ("203.0.113.61", "198.51.100.60", "2001:db8::61")
     both = ("203.0.113.60", "2001:db8::60")
     assert set(claim(fleet, *both, *others)) == {*both, *others}
@@ -99,14 +97,7 @@ def test_what_becomes_a_floating_address_is_no_guests_of_that_wire_any_more(
 def test_what_becomes_an_address_of_a_pool_is_no_guests_of_that_wire_any_more(
     vlan: int | None, has: tuple[str, ...]
 ) -> None:
-    fleet, group = running(learns=4), PortGroup(learn_addresses=4)
-    fleet.networks["web"] = NetworkSpec(
-        mode="bridge", physical_network="phys1", vlan=vlan, portgroups={"default": group}
-    )
-    external = {"uplink": "phys1", "address": "203.0.113.11/24", "gateway": "203.0.113.1"}
-    fleet.hosts["kvm2"] = HostSpec.model_validate(
-        {"ovsdb": "unix:/kvm2", "uplinks": {"phys1": {"interface": "eth1"}}, "external": external}
-    )
+    fleet = outside(vlan)
     others = ("203.0.113.90", "2001:db8::60")
     assert set(claim(fleet, "203.0.113.60", *others)) == {"203.0.113.60", *others}
     pool = {"addresses": ["203.0.113.50-203.0.113.70"]}
