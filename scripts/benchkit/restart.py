@@ -24,7 +24,7 @@ from .cold import PATIENCE, asked, sizes
 from .controller import Controller, running
 from .figures import Figure, Goal
 from .processes import cpu
-from .sinks import MULTIPART, message
+from .sinks import BARRIER, MULTIPART, message
 from .stream import End, plug_in, stream
 from .tenants import Tenants, network_name, row
 from .vswitchd import Vswitchd, vswitchd
@@ -33,7 +33,7 @@ ABOUT = "the controller starts again: until it knows that all is right, flow-mod
 _EVERY = 0.25
 _GUEST = 2_000_000  # the number of the first guest of the stream
 _MONITOR = 16  # a multipart type (7.3.5.18): flow monitors
-_ERROR, _BARRIER = 1, 20  # types of messages; a reply to the latter is the next one (7.1)
+_ERROR = 1  # a type of message (7.1)
 _CHANGES = 2 | 4 | 8  # of flows: added, removed, modified
 _NONE, _CPU = Goal(0), Goal(10.0)
 
@@ -132,7 +132,7 @@ def _monitored(switch: Vswitchd) -> Iterator[Sequence[socket.socket]]:
     with switch.sockets() as sockets:
         for sock in sockets:
             sock.sendall(message(MULTIPART, struct.pack("!HH4x", _MONITOR, 0) + everything, xid=2))
-            sock.sendall(message(_BARRIER, xid=3))
+            sock.sendall(message(BARRIER, xid=3))
         for sock in sockets:
             _taken(sock)
         yield sockets
@@ -142,7 +142,7 @@ def _taken(sock: socket.socket) -> None:
     """Return when the switch has answered the barrier. Raises LabError when it refuses what came before."""
     sock.settimeout(PATIENCE)
     kind = None
-    while kind != _BARRIER + 1:
+    while kind != BARRIER + 1:
         _, kind, size, _ = struct.unpack("!BBHI", sock.recv(8, socket.MSG_WAITALL))
         body = sock.recv(size - 8, socket.MSG_WAITALL) if size > 8 else b""
         if kind == _ERROR:

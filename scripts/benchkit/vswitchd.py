@@ -13,6 +13,7 @@ from pathlib import Path
 from labkit.ovs import SCHEMA
 from labkit.run import run, wait_for
 
+from .bare import flows_alone, write_all
 from .sinks import HELLO, LEFT_OVER, message
 
 _NOBODYS_PORT = 1
@@ -56,8 +57,6 @@ class Vswitchd:
 
     def empty(self, left_over: bool = False) -> None:
         """Take every flow away; leave one of the controller's, which it wants no more, if that is asked for."""
-        from .bare import flows_alone, write_all  # which needs no switch of this kind
-
         told = _flow_mod(0, 0, _DELETE, table=255)
         if left_over:
             told += _flow_mod(LEFT_OVER, 1, 0, table=0)
